@@ -1,11 +1,22 @@
-# Everything comes from the distribution; deploy/setup.sh installs it.
+# The libraries of the distribution (Debian 12, Ubuntu 24.04); deploy/setup.sh installs them and the google/rpc protos.
+option(MEGAKERNEL_STATIC "Link gRPC, Protobuf, Abseil and the C++ runtime into the programs: they then need only glibc" OFF)
+
 find_package(absl REQUIRED)
 find_package(spdlog REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(Protobuf REQUIRED)
-find_package(gRPC CONFIG)  # Debian ships the CMake package; pkg-config serves elsewhere
-if(NOT gRPC_FOUND)
-  find_package(PkgConfig REQUIRED)
-  pkg_check_modules(GRPCPP REQUIRED IMPORTED_TARGET grpc++)
-  add_library(gRPC::grpc++ ALIAS PkgConfig::GRPCPP)
+find_package(PkgConfig REQUIRED)
+find_program(MK_GRPC_PLUGIN grpc_cpp_plugin REQUIRED)
+
+# mk_grpc: gRPC with server reflection and error details. pkg-config is used, not the CMake package: the latter knows
+# shared libraries only.
+pkg_check_modules(MK_GRPC REQUIRED IMPORTED_TARGET grpc++)
+add_library(mk_grpc INTERFACE)
+if(MEGAKERNEL_STATIC)
+  include(Static)  # mk_grpc from the archives
+else()
+  target_link_libraries(mk_grpc INTERFACE grpc++_reflection grpc++_error_details PkgConfig::MK_GRPC protobuf::libprotobuf)
 endif()
+
+find_path(MK_GOOGLE_PROTOS google/rpc/error_details.proto PATHS ${CMAKE_SOURCE_DIR}/.cache/protos NO_DEFAULT_PATH)
+find_path(MK_GRPC_PROTOS grpc/health/v1/health.proto PATHS /usr/share/grpc-proto NO_DEFAULT_PATH)
