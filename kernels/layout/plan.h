@@ -50,7 +50,8 @@ enum LaneFlag : std::uint32_t {
 };
 
 struct LaneTable {
-  std::int32_t num_lanes = 0;  // lanes in use are among the first num_lanes
+  std::int32_t num_lanes = 0;    // lanes in use are among the first num_lanes
+  std::int32_t next_decode = 0;  // lane index at which the next decode window starts; Advance moves it
   Lane lanes[kMaxLanes];
 };
 
@@ -58,7 +59,7 @@ struct LaneTable {
 struct Policy {
   std::int32_t max_rows = kMaxRows;  // rows a step may have
   // Rows that prompts may take beside d decode rows: prompt_rows_idle when d == 0, prompt_rows_busy otherwise. The
-  // second bounds the inter-token time of the streams that are generating.
+  // second bounds the inter-token time of the streams that are generating; 0 makes prompts wait until none generates.
   std::int32_t prompt_rows_idle = kMaxRows;
   std::int32_t prompt_rows_busy = kMaxRows;
 };
@@ -84,7 +85,7 @@ struct StepPlan {
   std::int32_t num_rows = 0;
   std::int32_t num_segments = 0;
   std::int32_t num_sampled = 0;  // segments with kSegmentSamples
-  Segment segments[kMaxLanes];   // decode segments first, then prompt chunks
+  Segment segments[kMaxLanes];   // decode rows first, then prompt chunks
 };
 
 // Rows that the lane could run now: tokens whose key and value are not written, as far as pages reach. A lane that only
@@ -124,46 +125,33 @@ MEGAKERNEL_HOST_DEVICE inline void AppendSegment(const LaneTable& table, std::in
   plan.num_rows += num_rows;
 }
 
-// plan(LaneTable, Policy, step) -> StepPlan. Deterministic.
-//
-// Every decoding lane gets its row first; if they are more than max_rows, a window that moves with `step` is served, so
-// that each lane waits at most ceil(decoding / max_rows) steps. Prompts share what the policy leaves them: each waiting
-// prompt, oldest first, gets an equal share (at least one row), and what short prompts leave over goes to the oldest.
-// So a short prompt behind a long one is never starved, and a lone prompt gets the whole budget.
-MEGAKERNEL_HOST_DEVICE inline void Plan(const LaneTable& table, const Policy& policy, std::uint64_t step,
-                                        StepPlan& plan) {
-  plan.step = step;
-  plan.num_rows = 0;
-  plan.num_segments = 0;
-  plan.num_sampled = 0;
-
-  std::int32_t num_decoding = 0;
-  std::int32_t num_prompts = 0;
-  for (std::int32_t i = 0; i < table.num_lanes; ++i) {
-    if (PendingRows(table.lanes[i]) == 0) continue;
-    IsDecoding(table.lanes[i]) ? ++num_decoding : ++num_prompts;
+// Rows of this step that decoding lanes get. Prompts that wait keep one row even when decoding lanes alone fill the
+// step (every other step when a step is a single row): else a prompt could wait as long as the longest generation.
+MEGAKERNEL_HOST_DEVICE inline std::int32_t DecodeRows(std::int32_t num_decoding, std::int32_t num_prompts,
+                                                      const Policy& policy, std::uint64_t step) {
+  std::int32_t rows = policy.max_rows;
+  if (num_prompts > 0 && policy.prompt_rows_busy > 0) {
+    if (rows > 1 || (step & 1) != 0) --rows;
   }
+  return num_decoding < rows ? num_decoding : rows;
+}
 
-  // Decode rows. When they do not all fit, start at a lane rank that advances by max_rows a step.
-  const std::int32_t served = num_decoding < policy.max_rows ? num_decoding : policy.max_rows;
-  std::int32_t first_rank = 0;
-  if (served < num_decoding) {
-    first_rank = static_cast<std::int32_t>((step * static_cast<std::uint64_t>(served)) %
-                                           static_cast<std::uint64_t>(num_decoding));
+// The first `rows` decoding lanes, cyclically from lane `first`.
+MEGAKERNEL_HOST_DEVICE inline void AppendDecodeSegments(const LaneTable& table, std::int32_t first, std::int32_t rows,
+                                                        StepPlan& plan) {
+  std::int32_t lane = first;
+  for (std::int32_t n = 0; n < table.num_lanes && rows > 0; ++n) {
+    if (IsDecoding(table.lanes[lane]) && PendingRows(table.lanes[lane]) > 0) {
+      AppendSegment(table, lane, 1, plan);
+      --rows;
+    }
+    if (++lane == table.num_lanes) lane = 0;
   }
-  std::int32_t rank = 0;
-  for (std::int32_t i = 0; i < table.num_lanes && served > 0; ++i) {
-    if (!IsDecoding(table.lanes[i]) || PendingRows(table.lanes[i]) == 0) continue;
-    std::int32_t offset = rank - first_rank;
-    if (offset < 0) offset += num_decoding;
-    if (offset < served) AppendSegment(table, i, 1, plan);
-    ++rank;
-  }
+}
 
-  // Prompt rows.
-  std::int32_t budget = num_decoding == 0 ? policy.prompt_rows_idle : policy.prompt_rows_busy;
-  if (budget > policy.max_rows - plan.num_rows) budget = policy.max_rows - plan.num_rows;
-  if (num_prompts == 0 || budget <= 0) return;
+// Shares `budget` rows among `num_prompts` lanes that read their prompts, oldest first.
+MEGAKERNEL_HOST_DEVICE inline void AppendPromptSegments(const LaneTable& table, std::int32_t num_prompts,
+                                                        std::int32_t budget, StepPlan& plan) {
   const std::int32_t share = budget / num_prompts > 0 ? budget / num_prompts : 1;
 
   // What the oldest prompts may take beyond their share: all that the others cannot use.
@@ -175,20 +163,19 @@ MEGAKERNEL_HOST_DEVICE inline void Plan(const LaneTable& table, const Policy& po
   }
   if (spare < 0) spare = 0;
 
-  // Oldest first: repeatedly take the prompt with the lowest order above the last one served.
-  bool have_last = false;
-  std::uint64_t last_order = 0;
+  // Oldest first: repeatedly take the prompt with the lowest (order, lane) above the last one served.
+  std::int32_t last = -1;
   for (std::int32_t n = 0; n < num_prompts && budget > 0; ++n) {
     std::int32_t oldest = -1;
     for (std::int32_t i = 0; i < table.num_lanes; ++i) {
       const Lane& lane = table.lanes[i];
       if (PendingRows(lane) == 0 || IsDecoding(lane)) continue;
-      if (have_last && lane.order <= last_order) continue;
+      if (last >= 0 && (lane.order < table.lanes[last].order || (lane.order == table.lanes[last].order && i <= last))) {
+        continue;
+      }
       if (oldest < 0 || lane.order < table.lanes[oldest].order) oldest = i;
     }
-    if (oldest < 0) break;
-    have_last = true;
-    last_order = table.lanes[oldest].order;
+    last = oldest;
     const std::int32_t pending = PendingRows(table.lanes[oldest]);
     std::int32_t rows = pending < share ? pending : share;
     if (rows > budget) rows = budget;
@@ -203,6 +190,35 @@ MEGAKERNEL_HOST_DEVICE inline void Plan(const LaneTable& table, const Policy& po
   }
 }
 
+// plan(LaneTable, Policy, step) -> StepPlan. Deterministic.
+//
+// Every decoding lane gets its row first. If they do not all fit, a window over the lane indices is served that starts
+// where the last one ended, so between two rows of a lane no other lane gets two, whoever joins or leaves. Prompts
+// share what the policy leaves them: each waiting prompt, oldest first, gets an equal share (at least one row), and
+// what short prompts leave over goes to the oldest. So a short prompt behind a long one is never starved, and a lone
+// prompt gets the whole budget. Rows are left over only when nobody can use them.
+MEGAKERNEL_HOST_DEVICE inline void Plan(const LaneTable& table, const Policy& policy, std::uint64_t step,
+                                        StepPlan& plan) {
+  plan.step = step;
+  plan.num_rows = 0;
+  plan.num_segments = 0;
+  plan.num_sampled = 0;
+
+  std::int32_t num_decoding = 0;
+  std::int32_t num_prompts = 0;
+  for (std::int32_t i = 0; i < table.num_lanes; ++i) {
+    if (PendingRows(table.lanes[i]) == 0) continue;
+    IsDecoding(table.lanes[i]) ? ++num_decoding : ++num_prompts;
+  }
+  const std::int32_t decode_rows = DecodeRows(num_decoding, num_prompts, policy, step);
+  const bool window = decode_rows < num_decoding && table.next_decode < table.num_lanes;
+  AppendDecodeSegments(table, window ? table.next_decode : 0, decode_rows, plan);
+
+  std::int32_t budget = num_decoding == 0 ? policy.prompt_rows_idle : policy.prompt_rows_busy;
+  if (budget > policy.max_rows - plan.num_rows) budget = policy.max_rows - plan.num_rows;
+  if (num_prompts > 0 && budget > 0) AppendPromptSegments(table, num_prompts, budget, plan);
+}
+
 // Moves the table past a planned step, assuming that no sampled token ends its sequence: so the next step can be
 // planned while this one runs. A lane that turns out to have ended is taken out by the executor; its row in the step
 // after is dead (nothing is written for it that anyone reads, no event).
@@ -210,6 +226,7 @@ MEGAKERNEL_HOST_DEVICE inline void Advance(const StepPlan& plan, LaneTable& tabl
   for (std::int32_t s = 0; s < plan.num_segments; ++s) {
     const Segment& segment = plan.segments[s];
     Lane& lane = table.lanes[segment.lane];
+    if (IsDecoding(lane)) table.next_decode = segment.lane + 1 < table.num_lanes ? segment.lane + 1 : 0;
     lane.kv_length = segment.first_position + segment.num_rows;
     if (segment.flags & kSegmentSamples) ++lane.num_tokens;
     if (segment.flags & kSegmentLast) lane.state = LaneState::kStopping;
