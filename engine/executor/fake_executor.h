@@ -29,6 +29,13 @@ enum class FakeLie {
   kWrongCause,        // kLength before token_limit
 };
 
+constexpr std::uint32_t FeatureBit(Feature feature) {
+  return 1u << static_cast<std::uint32_t>(feature);
+}
+inline constexpr std::uint32_t kFakeFeatures = FeatureBit(Feature::kTemperature) | FeatureBit(Feature::kAllowedTokens) |
+                                               FeatureBit(Feature::kMinTokens) | FeatureBit(Feature::kLogprobs) |
+                                               FeatureBit(Feature::kPromptLogprobs);
+
 struct FakeOptions {
   std::int32_t max_lanes = 8;
   std::int32_t max_rows = 64;
@@ -42,17 +49,12 @@ struct FakeOptions {
   // What it claims to offer. The default is what the fake honours: temperature 0 or not (then seed and position enter
   // the hash), allowed tokens, min tokens, made-up but reproducible logprobs. A test of the layers above may claim
   // more.
-  std::uint32_t features = kHonouredFeatures;
+  std::uint32_t features = kFakeFeatures;
   std::int32_t max_logprobs = 8;
   // Replaces the token function. Called on the fake's thread with all tokens of the sequence.
   std::function<TokenId(std::span<const TokenId> tokens, const SamplingParams& sampling)> next_token;
   // Steps run only in Step(): for tests that need to stand between two steps.
   bool manual = false;
-
-  static constexpr std::uint32_t Bit(Feature feature) { return 1u << static_cast<std::uint32_t>(feature); }
-  static constexpr std::uint32_t kHonouredFeatures = Bit(Feature::kTemperature) | Bit(Feature::kAllowedTokens) |
-                                                     Bit(Feature::kMinTokens) | Bit(Feature::kLogprobs) |
-                                                     Bit(Feature::kPromptLogprobs);
 };
 
 // The default token function: depends on the tokens, and on (seed, position) when temperature > 0.
