@@ -115,7 +115,9 @@ cuda_wheels() {
   fi
   python_packages python-cuda "${cuda_pins[@]}"
   toolkit=$("$cache/venv/bin/python" -c 'import nvidia.cu13; print(list(nvidia.cu13.__path__)[0])')
-  [ -e "$toolkit/lib64" ] || ln -s lib "$toolkit/lib64"  # nvcc looks for its runtime in lib64
+  # nvcc looks for its runtime in lib64, CMake for libcudart.so without a version; the wheels have neither.
+  [ -e "$toolkit/lib64" ] || ln -s lib "$toolkit/lib64"
+  [ -e "$toolkit/lib/libcudart.so" ] || ln -s libcudart.so.13 "$toolkit/lib/libcudart.so"
   if [ "$(readlink "$cache/cuda" 2>/dev/null)" != "$toolkit" ]; then ln -sfn "$toolkit" "$cache/cuda"; fi
 }
 

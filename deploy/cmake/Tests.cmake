@@ -1,17 +1,30 @@
-# mk_test(<name> SOURCES <files> LIBS <targets> [LABELS <labels>] [TIMEOUT <seconds>])
-# A GoogleTest program that ctest runs as one test named <name>. The label is "unit" unless given.
+# mk_test(<name> SOURCES <files> LIBS <targets> [LABELS <labels>] [TIMEOUT <seconds>] [SERIAL])
+# A GoogleTest program that ctest runs as one test named <name>. The label is "unit" unless given, the time limit 120 s
+# (five times the limit under a sanitizer). SERIAL: alone on the machine, because it measures time.
+# The default model's path is in $MEGAKERNEL_TEST_MODEL; deploy/fetch_model.sh puts the file there.
 find_package(GTest REQUIRED)
+set(MK_TEST_MODEL ${CMAKE_SOURCE_DIR}/.cache/models/SmolLM2-135M-Instruct.Q4_1.gguf)
+
+# Limits, labels and environment of a test, whatever its program is.
+function(mk_test_properties name labels timeout serial)
+  if(MEGAKERNEL_SANITIZE)
+    math(EXPR timeout "${timeout} * 5")
+  endif()
+  set_tests_properties(${name} PROPERTIES LABELS "${labels}" TIMEOUT ${timeout} RUN_SERIAL ${serial}
+    ENVIRONMENT "MEGAKERNEL_TEST_MODEL=${MK_TEST_MODEL};UBSAN_OPTIONS=print_stacktrace=1;TSAN_OPTIONS=halt_on_error=1 second_deadlock_stack=1")
+endfunction()
+
 function(mk_test name)
-  cmake_parse_arguments(T "" "TIMEOUT" "SOURCES;LIBS;LABELS" ${ARGN})
-  add_executable(${name} ${T_SOURCES})
-  target_link_libraries(${name} PRIVATE mk_flags ${T_LIBS} GTest::gtest GTest::gtest_main GTest::gmock)
-  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
-  add_test(NAME ${name} COMMAND ${name})
+  cmake_parse_arguments(T "SERIAL" "TIMEOUT" "SOURCES;LIBS;LABELS" ${ARGN})
   if(NOT T_LABELS)
     set(T_LABELS unit)
   endif()
   if(NOT T_TIMEOUT)
     set(T_TIMEOUT 120)
   endif()
-  set_tests_properties(${name} PROPERTIES LABELS "${T_LABELS}" TIMEOUT ${T_TIMEOUT})
+  add_executable(${name} ${T_SOURCES})
+  target_link_libraries(${name} PRIVATE mk_flags ${T_LIBS} GTest::gtest GTest::gtest_main GTest::gmock)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  add_test(NAME ${name} COMMAND ${name})
+  mk_test_properties(${name} "${T_LABELS}" ${T_TIMEOUT} ${T_SERIAL})
 endfunction()
