@@ -97,6 +97,10 @@ class Model {
   virtual ~Model() = default;
   virtual const ModelConfig& config() const = 0;
   virtual const ModelWeights& weights() const = 0;
+  // False when the files carry no tokenizer that is understood: such a model takes and gives token ids only, and text
+  // (prompts, chat, stop strings, Tokenize) must be refused by name before it gets here.
+  virtual bool has_tokenizer() const { return true; }
+  // Without a tokenizer an object that knows the vocabulary's size and has no text: tokens have no bytes.
   virtual const Tokenizer& tokenizer() const = 0;
   virtual const ChatTemplate* chat_template() const = 0;  // null when the file has none
   // Bytes of all tensors, as in the file.

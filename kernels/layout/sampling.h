@@ -64,10 +64,9 @@ MEGAKERNEL_HOST_DEVICE inline std::uint64_t ExpWeight(float x) {
   return (mantissa + half) >> -shift;
 }
 
-// Philox4x32-10 (Salmon et al., SC 2011): 64 bits of the block with counter (position, stream, 0, 0) under `seed`.
-MEGAKERNEL_HOST_DEVICE inline std::uint64_t RandomBits(std::uint64_t seed, std::uint32_t position,
-                                                       std::uint32_t stream) {
-  std::uint32_t c0 = position, c1 = stream, c2 = 0, c3 = 0;
+// One block of Philox4x32-10 (Salmon et al., SC 2011): four words from a counter of four words under `seed`.
+MEGAKERNEL_HOST_DEVICE inline void PhiloxBlock(std::uint64_t seed, std::uint32_t c0, std::uint32_t c1,
+                                               std::uint32_t c2, std::uint32_t c3, std::uint32_t words[4]) {
   std::uint32_t k0 = static_cast<std::uint32_t>(seed), k1 = static_cast<std::uint32_t>(seed >> 32);
   for (int round = 0; round < 10; ++round) {
     const std::uint64_t p0 = std::uint64_t{0xD2511F53u} * c0;
@@ -81,7 +80,18 @@ MEGAKERNEL_HOST_DEVICE inline std::uint64_t RandomBits(std::uint64_t seed, std::
     k0 += 0x9E3779B9u;
     k1 += 0xBB67AE85u;
   }
-  return (std::uint64_t{c1} << 32) | c0;
+  words[0] = c0;
+  words[1] = c1;
+  words[2] = c2;
+  words[3] = c3;
+}
+
+// 64 bits of the block with counter (position, stream, 0, 0) under `seed`.
+MEGAKERNEL_HOST_DEVICE inline std::uint64_t RandomBits(std::uint64_t seed, std::uint32_t position,
+                                                       std::uint32_t stream) {
+  std::uint32_t words[4];
+  PhiloxBlock(seed, position, stream, 0, 0, words);
+  return (std::uint64_t{words[1]} << 32) | words[0];
 }
 
 // High 64 bits of a * b.

@@ -1,0 +1,174 @@
+#include "engine/model/hf_model.h"
+
+#include <cstdint>
+#include <set>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "engine/model/digest.h"
+#include "engine/model/hf_config.h"
+#include "engine/model/hf_shards.h"
+#include "engine/text/tokenizer.h"
+
+namespace megakernel {
+namespace {
+
+constexpr std::int64_t kMaxConfigBytes = 1 << 20;
+
+// Stands where a tokenizer would: see Model::has_tokenizer.
+class NoTokenizer : public Tokenizer {
+ public:
+  explicit NoTokenizer(std::int32_t vocab) : vocab_(vocab) {}
+  std::vector<TokenId> Encode(std::string_view, bool) const override { return {}; }
+  std::string_view TokenBytes(TokenId, bool) const override { return {}; }
+  bool IsSpecial(TokenId) const override { return false; }
+  std::int32_t vocab() const override { return vocab_; }
+
+ private:
+  std::int32_t vocab_;
+};
+
+class HfModel : public Model {
+ public:
+  HfModel(ModelConfig config, HfShards shards)
+      : config_(std::move(config)), shards_(std::move(shards)), tokenizer_(config_.vocab) {}
+
+  // Finds every tensor that the config implies and refuses the others.
+  absl::Status Bind();
+
+  const ModelConfig& config() const override { return config_; }
+  const ModelWeights& weights() const override { return weights_; }
+  bool has_tokenizer() const override { return false; }
+  const Tokenizer& tokenizer() const override { return tokenizer_; }
+  const ChatTemplate* chat_template() const override { return nullptr; }
+  std::int64_t weight_bytes() const override { return weight_bytes_; }
+  const std::string& identity() const override { return identity_; }
+
+ private:
+  // The tensor `name` of [rows, cols], or [cols] when rows is 0. Records the first thing that is wrong.
+  TensorView Take(const std::string& name, std::int64_t rows, std::int64_t cols);
+  void BindLayer(const std::string& prefix, LayerWeights& layer);
+  void RefuseUnused();
+  void Identify();
+
+  ModelConfig config_;
+  HfShards shards_;
+  NoTokenizer tokenizer_;
+  ModelWeights weights_;
+  std::set<std::string> used_;
+  std::vector<std::vector<std::byte>> aligned_;  // copies of tensors that a file holds at odd addresses
+  absl::Status status_;
+  std::int64_t weight_bytes_ = 0;
+  std::string identity_;
+};
+
+TensorView HfModel::Take(const std::string& name, std::int64_t rows, std::int64_t cols) {
+  if (!status_.ok()) return {};
+  const auto found = shards_.tensors().find(name);
+  if (found == shards_.tensors().end()) {
+    status_ = absl::InvalidArgumentError(absl::StrCat(shards_.files().front().path(), ": tensor ", name, " is missing"));
+    return {};
+  }
+  const StoredTensor& stored = *found->second;
+  const std::vector<std::int64_t> shape = rows == 0 ? std::vector{cols} : std::vector{rows, cols};
+  if (stored.shape != shape) {
+    status_ = absl::InvalidArgumentError(absl::StrCat(shards_.FileOf(name), ": tensor ", name, " has shape [",
+                                                      absl::StrJoin(stored.shape, ", "), "]; config.json implies [",
+                                                      absl::StrJoin(shape, ", "), "]"));
+    return {};
+  }
+  used_.insert(name);
+  weight_bytes_ += static_cast<std::int64_t>(stored.bytes.size());
+  const std::byte* data = stored.bytes.data();
+  if (reinterpret_cast<std::uintptr_t>(data) % static_cast<std::uintptr_t>(BlockBytes(stored.type)) != 0) {
+    data = aligned_.emplace_back(stored.bytes.begin(), stored.bytes.end()).data();
+  }
+  return {.name = name, .type = stored.type, .rows = rows == 0 ? 1 : rows, .cols = cols, .data = data};
+}
+
+void HfModel::BindLayer(const std::string& prefix, LayerWeights& layer) {
+  const ModelConfig& c = config_;
+  const std::int64_t q_width = std::int64_t{c.num_q_heads} * c.head_dim;
+  const std::int64_t kv_width = std::int64_t{c.num_kv_heads} * c.head_dim;
+  layer.attention_norm = Take(prefix + "input_layernorm.weight", 0, c.hidden);
+  layer.wq = Take(prefix + "self_attn.q_proj.weight", q_width, c.hidden);
+  layer.wk = Take(prefix + "self_attn.k_proj.weight", kv_width, c.hidden);
+  layer.wv = Take(prefix + "self_attn.v_proj.weight", kv_width, c.hidden);
+  if (c.qkv_bias) {
+    layer.bq = Take(prefix + "self_attn.q_proj.bias", 0, q_width);
+    layer.bk = Take(prefix + "self_attn.k_proj.bias", 0, kv_width);
+    layer.bv = Take(prefix + "self_attn.v_proj.bias", 0, kv_width);
+  }
+  if (c.qk_norm) {
+    layer.q_norm = Take(prefix + "self_attn.q_norm.weight", 0, c.head_dim);
+    layer.k_norm = Take(prefix + "self_attn.k_norm.weight", 0, c.head_dim);
+  }
+  layer.wo = Take(prefix + "self_attn.o_proj.weight", c.hidden, q_width);
+  layer.ffn_norm = Take(prefix + "post_attention_layernorm.weight", 0, c.hidden);
+  layer.w_gate = Take(prefix + "mlp.gate_proj.weight", c.ffn, c.hidden);
+  layer.w_up = Take(prefix + "mlp.up_proj.weight", c.ffn, c.hidden);
+  layer.w_down = Take(prefix + "mlp.down_proj.weight", c.hidden, c.ffn);
+}
+
+void HfModel::RefuseUnused() {
+  for (const auto& [name, tensor] : shards_.tensors()) {
+    const bool ignored = absl::EndsWith(name, ".rotary_emb.inv_freq") ||
+                         (config_.tied_embedding && name == "lm_head.weight");
+    if (status_.ok() && !ignored && used_.count(name) == 0) {
+      status_ = absl::InvalidArgumentError(absl::StrCat(shards_.FileOf(name), ": tensor ", name,
+                                                        " has no place in a model of type ", config_.name, " with ",
+                                                        config_.num_layers, " layers"));
+    }
+  }
+}
+
+void HfModel::Identify() {
+  Digest digest;
+  for (const SafetensorsFile& file : shards_.files()) digest.Add(file.bytes());
+  identity_ = digest.Hex();
+}
+
+absl::Status HfModel::Bind() {
+  weights_.embedding = Take("model.embed_tokens.weight", config_.vocab, config_.hidden);
+  weights_.layers.resize(static_cast<std::size_t>(config_.num_layers));
+  for (std::int32_t l = 0; l < config_.num_layers && status_.ok(); ++l) {
+    BindLayer(absl::StrCat("model.layers.", l, "."), weights_.layers[static_cast<std::size_t>(l)]);
+  }
+  weights_.final_norm = Take("model.norm.weight", 0, config_.hidden);
+  weights_.lm_head =
+      config_.tied_embedding ? weights_.embedding : Take("lm_head.weight", config_.vocab, config_.hidden);
+  RefuseUnused();
+  if (status_.ok()) Identify();
+  return status_;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Model>> LoadHfModel(const std::string& directory) {
+  const std::string config_path = directory + "/config.json";
+  const auto text = ReadTextFile(config_path, kMaxConfigBytes);
+  if (!text.ok()) return text.status();
+  auto config = ParseHfConfig(*text, config_path);
+  if (!config.ok()) return config.status();
+
+  const std::string generation_path = directory + "/generation_config.json";
+  const auto generation = ReadTextFile(generation_path, kMaxConfigBytes);
+  if (generation.ok()) {
+    if (const auto applied = ApplyGenerationConfig(*generation, generation_path, *config); !applied.ok()) return applied;
+  } else if (!absl::IsNotFound(generation.status())) {
+    return generation.status();
+  }
+
+  auto shards = HfShards::Open(directory);
+  if (!shards.ok()) return shards.status();
+  auto model = std::make_unique<HfModel>(*std::move(config), *std::move(shards));
+  if (const absl::Status bound = model->Bind(); !bound.ok()) return bound;
+  return std::unique_ptr<Model>(std::move(model));
+}
+
+}  // namespace megakernel
