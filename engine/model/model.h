@@ -39,6 +39,7 @@ struct ModelConfig {
   bool qkv_bias = false;        // Qwen2.5
   bool tied_embedding = false;  // the LM head is the embedding matrix
   std::int32_t bos_token = -1;  // -1 = none
+  bool add_bos = false;         // plain text at the start of a sequence gets bos_token in front
   std::vector<std::int32_t> eos_tokens;
 };
 
