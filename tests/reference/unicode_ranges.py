@@ -8,7 +8,7 @@ Usage: unicode_ranges.py > engine/text/unicode_ranges.cc
 import unicodedata2
 
 VERSION = "16.0.0"
-PER_LINE = 6
+PER_LINE = 5
 
 HEADER = f"""// Written by tests/reference/unicode_ranges.py from Unicode {VERSION}; do not edit.
 #include "engine/text/unicode_ranges.h"
