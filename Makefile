@@ -1,0 +1,37 @@
+# The menu. Each entry is one script or one CMake preset; `make help` lists them.
+MAKEFLAGS += --no-print-directory
+.PHONY: help run test build bench gpu-test lint fmt test-deploy clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
+
+run: ## set up, build, fetch the default model, start a server and talk to it (ARGS="--device cpu")
+	@deploy/run_demo.sh $(ARGS)
+
+test: ## set up, build and run every test that needs no GPU
+	@deploy/test.sh cpu
+
+build: ## set up and build everything that needs no GPU, into build/cpu
+	@deploy/setup.sh run
+	@deploy/build.sh cpu
+
+bench: build ## measure the CPU executor against its floor; JSON (ARGS="--threads 2")
+	@build/cpu/bin/megakernel-bench cpu --model "$$(deploy/fetch_model.sh)" $(ARGS)
+
+gpu-test: ## build with CUDA and run the tests that need a GPU
+	@deploy/setup.sh run cuda
+	@deploy/test.sh gpu -L gpu
+
+lint: ## format check, clang-tidy, shellcheck, buf lint
+	@deploy/setup.sh run lint
+	@deploy/lint.sh
+
+fmt: ## format every C++ file in place
+	@deploy/setup.sh run lint
+	@deploy/lint.sh --fix
+
+test-deploy: ## install into a temporary prefix and try what was installed
+	@deploy/test_deploy.sh
+
+clean: ## remove the build folders; downloads stay in .cache
+	rm -rf build

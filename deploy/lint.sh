@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Checks form: clang-format, shellcheck, buf lint and clang-tidy, over the files that git knows.
+#   deploy/lint.sh [--fix] [format] [shell] [proto] [tidy]      default: all four
+# --fix formats the C++ files in place instead and checks nothing. Needs `deploy/setup.sh lint`; tidy needs a configured
+# build/cpu with its generated code.
+set -euo pipefail
+me=lint
+# shellcheck source=deploy/lib/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
+cd "$root"
+
+clang_format=$cache/venv/bin/clang-format # pinned: releases format differently
+mapfile -t sources < <(git ls-files '*.h' '*.cc' '*.cu' '*.cuh')
+
+check_format() {
+  "$clang_format" --dry-run --Werror "${sources[@]}" || die "the files above are not formatted: run 'make fmt'"
+  say "format: ${#sources[@]} files"
+}
+
+check_shell() {
+  local scripts
+  mapfile -t scripts < <(git ls-files | while read -r file; do
+    if [ -f "$file" ] && head -n 1 "$file" | grep -qE '^#!.*\b(bash|sh)$|^# shellcheck shell='; then echo "$file"; fi
+  done)
+  shellcheck -x "${scripts[@]}" || die "shellcheck objects to the lines above"
+  say "shell: ${#scripts[@]} scripts"
+}
+
+check_proto() {
+  (cd proto && "$cache/venv/bin/buf" lint) || die "buf objects to the lines above"
+  say "proto: clean"
+}
+
+# .clang-tidy names the checks. One file per process, as many at once as there are cores.
+check_tidy() {
+  local units
+  [ -f build/cpu/compile_commands.json ] || die "tidy needs build/cpu: run 'make build'"
+  mapfile -t units < <(git ls-files 'engine/*.cc' 'kernels/*.cc' 'server/*.cc' 'clients/*.cc' |
+    while read -r file; do if grep -qF "$root/$file\"" build/cpu/compile_commands.json; then echo "$file"; fi; done)
+  [ ${#units[@]} -gt 0 ] || die "tidy: build/cpu/compile_commands.json names none of the sources"
+  printf '%s\n' "${units[@]}" | xargs -P "${MK_JOBS:-$(nproc)}" -n 1 clang-tidy --quiet -p build/cpu 2>/dev/null ||
+    die "clang-tidy objects to the lines above"
+  say "tidy: ${#units[@]} files"
+}
+
+if [ "${1:-}" = --fix ]; then
+  "$clang_format" -i "${sources[@]}"
+  exit 0
+fi
+[ $# -gt 0 ] || set -- format shell proto tidy
+for part in "$@"; do
+  case $part in
+    format | shell | proto | tidy) "check_$part" ;;
+    *) die "unknown part '$part'; there are format, shell, proto and tidy" ;;
+  esac
+done
