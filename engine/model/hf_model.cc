@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "engine/model/digest.h"
@@ -117,7 +116,7 @@ void HfModel::BindLayer(const std::string& prefix, LayerWeights& layer) {
 
 void HfModel::RefuseUnused() {
   for (const auto& [name, tensor] : shards_.tensors()) {
-    const bool ignored = absl::EndsWith(name, ".rotary_emb.inv_freq") ||
+    const bool ignored = name.ends_with(".rotary_emb.inv_freq") ||
                          (config_.tied_embedding && name == "lm_head.weight");
     if (status_.ok() && !ignored && used_.count(name) == 0) {
       status_ = absl::InvalidArgumentError(absl::StrCat(shards_.FileOf(name), ": tensor ", name,

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "engine/model/json_text.h"
 
@@ -17,7 +16,7 @@ constexpr char kIndex[] = "model.safetensors.index.json";
 
 // A shard lies beside its index: no directories, nothing hidden.
 bool IsPlainFileName(std::string_view name) {
-  return !name.empty() && name.size() <= 255 && name.front() != '.' && absl::EndsWith(name, ".safetensors") &&
+  return !name.empty() && name.size() <= 255 && name.front() != '.' && name.ends_with(".safetensors") &&
          name.find_first_of(std::string_view("/\\\0", 3)) == std::string_view::npos;
 }
 
