@@ -8,12 +8,21 @@ find_package(Protobuf REQUIRED)
 find_package(PkgConfig REQUIRED)
 find_program(MK_GRPC_PLUGIN grpc_cpp_plugin REQUIRED)
 
+# mk_spdlog: the shared library, or for static programs the headers alone, because no archive is packaged.
+add_library(mk_spdlog INTERFACE)
+if(MEGAKERNEL_STATIC)
+  target_compile_definitions(mk_spdlog INTERFACE SPDLOG_FMT_EXTERNAL FMT_HEADER_ONLY)
+  target_link_libraries(mk_spdlog INTERFACE Threads::Threads)
+else()
+  target_link_libraries(mk_spdlog INTERFACE spdlog::spdlog)
+endif()
+
 # mk_grpc: gRPC with server reflection and error details. pkg-config is used, not the CMake package: the latter knows
 # shared libraries only.
 pkg_check_modules(MK_GRPC REQUIRED IMPORTED_TARGET grpc++)
 add_library(mk_grpc INTERFACE)
 if(MEGAKERNEL_STATIC)
-  include(Static)  # mk_grpc from the archives
+  include(Static)  # mk_grpc and all others from archives
 else()
   target_link_libraries(mk_grpc INTERFACE grpc++_reflection grpc++_error_details PkgConfig::MK_GRPC protobuf::libprotobuf)
 endif()
