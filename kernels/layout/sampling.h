@@ -4,7 +4,8 @@
 //   1 logit_bias     logit += bias
 //   2 allowed tokens every other token is removed
 //   3 penalties      repetition (over prompt and output), then presence and frequency (over output)
-//   4 min_tokens     end-of-sequence and stop tokens are removed while fewer than min_tokens were sampled
+//   4 min_tokens     end-of-sequence and stop tokens are removed while fewer than min_tokens were sampled, unless
+//                    nothing else is left
 //   5 temperature    0: the largest logit wins, ties to the lower token id; nothing below applies
 //                    else x = (logit - max) / temperature and weight = ExpWeight(x)
 //   6 top_k          keep the k largest logits, ties to the lower id
@@ -106,6 +107,26 @@ MEGAKERNEL_HOST_DEVICE inline std::uint64_t MultiplyHigh(std::uint64_t a, std::u
 // A number in [0, total) from 64 random bits of (seed, position). `position` is that of the token being sampled.
 MEGAKERNEL_HOST_DEVICE inline std::uint64_t Draw(std::uint64_t seed, std::uint32_t position, std::uint64_t total) {
   return MultiplyHigh(RandomBits(seed, position, 0), total);
+}
+
+// Smallest integer >= fraction * total, for 0 <= fraction <= 1: the weight that top_p asks for (fraction of the weight
+// left) and the least weight that min_p keeps (fraction of the largest).
+MEGAKERNEL_HOST_DEVICE inline std::uint64_t FractionOf(float fraction, std::uint64_t total) {
+  if (fraction >= 1.0f) return total;
+  const std::uint64_t scaled = static_cast<std::uint64_t>(fraction * 4294967296.0f);  // 32 fractional bits
+  const std::uint64_t high = total >> 32, low = total & 0xFFFFFFFFu;
+  return scaled * high + ((scaled * low + 0xFFFFFFFFu) >> 32);  // scaled < 2^32: nothing overflows
+}
+
+// Step 3 for one logit. `seen`: the token occurs in prompt or output; `count`: how often in the output.
+MEGAKERNEL_HOST_DEVICE inline float Penalize(float logit, bool seen, std::int32_t count, float repetition,
+                                             float presence, float frequency) {
+  if (seen) logit = logit > 0.0f ? logit / repetition : logit * repetition;
+  if (count > 0) {
+    logit = logit - presence;
+    logit = FusedMultiplyAdd(-frequency, static_cast<float>(count), logit);
+  }
+  return logit;
 }
 
 }  // namespace megakernel::layout
