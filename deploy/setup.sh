@@ -43,8 +43,9 @@ install_packages() {
     sudo -v || die "sudo was refused. As root, run: apt-get install ${missing[*]}"
     sudo=(sudo)
   fi
+  # One foreign source that is out of reach must not stop what the others can give.
   step "refreshing the package lists" "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive "${apt[@]}" update ||
-    die "apt-get update failed (log: $step_log). Is the network up? Then run this again."
+    say "apt-get update complained (log: $step_log); trying with the lists at hand"
   step "installing ${#missing[@]} packages (${missing[0]} ... ${missing[-1]})" \
     "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive "${apt[@]}" install --no-install-recommends "${missing[@]}" ||
     die "apt-get could not install: ${missing[*]} (log: $step_log). If the network is down, try again later;" \
