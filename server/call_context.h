@@ -1,0 +1,29 @@
+// What all calls of a server share.
+#pragma once
+
+#include <string>
+
+#include "engine/base/clock.h"
+#include "engine/core/engine.h"
+#include "server/live_calls.h"
+#include "server/prompt_encoder.h"
+#include "server/task_pool.h"
+#include "server/write_latency.h"
+
+namespace megakernel {
+
+// Prompts up to this size are encoded on the thread that has them (some 0.1 ms); longer ones in the task pool.
+inline constexpr std::size_t kInlinePromptBytes = 2048;
+
+// Everything in here is thread-safe and outlives every call.
+struct CallContext {
+  Engine& engine;
+  const Clock& clock;
+  PromptEncoder encoder;
+  TaskPool& tasks;
+  LiveCalls& live_calls;
+  WriteLatency& write_latency;
+  std::string instance_id;
+};
+
+}  // namespace megakernel

@@ -1,0 +1,45 @@
+#include "server/live_calls.h"
+
+#include <vector>
+
+namespace megakernel {
+
+void LiveCalls::Add(const std::shared_ptr<LiveCall>& call) {
+  {
+    absl::MutexLock lock(&mutex_);
+    calls_.emplace(call.get(), call);
+    if (!draining_) return;
+  }
+  call->OnDrain();
+}
+
+void LiveCalls::Remove(const LiveCall* call) {
+  absl::MutexLock lock(&mutex_);
+  calls_.erase(call);
+}
+
+void LiveCalls::Drain() {
+  std::vector<std::shared_ptr<LiveCall>> calls;  // called without the lock: a call that ends removes itself
+  {
+    absl::MutexLock lock(&mutex_);
+    if (draining_) return;
+    draining_ = true;
+    for (const auto& [key, weak] : calls_) {
+      if (auto call = weak.lock()) calls.push_back(std::move(call));
+    }
+  }
+  for (const auto& call : calls) call->OnDrain();
+}
+
+bool LiveCalls::WaitEmpty(absl::Time deadline) {
+  absl::MutexLock lock(&mutex_);
+  const auto empty = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return calls_.empty(); };
+  return mutex_.AwaitWithDeadline(absl::Condition(&empty), deadline);
+}
+
+std::size_t LiveCalls::size() const {
+  absl::MutexLock lock(&mutex_);
+  return calls_.size();
+}
+
+}  // namespace megakernel

@@ -1,0 +1,38 @@
+// The streaming calls that are open: so that a drain can end the idle ones and wait for the rest.
+#pragma once
+
+#include <memory>
+#include <unordered_map>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+
+namespace megakernel {
+
+class LiveCall {
+ public:
+  virtual ~LiveCall() = default;
+  // The server drains: end now if nothing runs, else when it has ended. At most once; on the draining thread.
+  virtual void OnDrain() = 0;
+};
+
+// Thread-safe.
+class LiveCalls {
+ public:
+  // Calls OnDrain, on this thread, if the drain has begun.
+  void Add(const std::shared_ptr<LiveCall>& call);
+  void Remove(const LiveCall* call);
+
+  void Drain();
+  // False when `deadline` passes before the last call is removed.
+  bool WaitEmpty(absl::Time deadline);
+  std::size_t size() const;
+
+ private:
+  mutable absl::Mutex mutex_;
+  std::unordered_map<const LiveCall*, std::weak_ptr<LiveCall>> calls_ ABSL_GUARDED_BY(mutex_);
+  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace megakernel

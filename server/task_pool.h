@@ -1,0 +1,34 @@
+// A few threads for work that is too long for a gRPC or engine thread: encoding long prompts.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+
+namespace megakernel {
+
+// Thread-safe. Tasks run in the order of posting, on any of the threads.
+class TaskPool {
+ public:
+  explicit TaskPool(int num_threads);
+  // Runs what was posted, then joins.
+  ~TaskPool();
+  TaskPool(const TaskPool&) = delete;
+  TaskPool& operator=(const TaskPool&) = delete;
+
+  void Post(std::function<void()> task);
+
+ private:
+  void Work();
+
+  absl::Mutex mutex_;
+  std::deque<std::function<void()>> tasks_ ABSL_GUARDED_BY(mutex_);
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace megakernel
