@@ -6,6 +6,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
+#include <memory>
+#include <numeric>
 
 #include "engine/model/hf_model.h"
 #include "tests/support/logit_dump.h"
@@ -23,13 +26,17 @@ using reference::ForwardOptions;
 // Rounding errors of a sum of n terms behave like a random walk: about sqrt(n) * 2^-24 of the terms' norm (Higham and
 // Mary, SIAM J. Sci. Comput. 41, 2019). Along the longest path through a layer the sums are norm, QKV, scores, weighted
 // values, O, norm, gate/up, down; their errors are added as if they all pointed the same way. Angles rounded to float
-// turn keys and queries by up to position * 2^-24 radians each.
+// turn the pairs of keys and queries by up to position * frequency * 2^-24 radians each; a head feels their root mean
+// square.
 double FloatBound(const reference::Shape& s, std::int64_t position) {
   const double unit = std::ldexp(1.0, -24);
   const auto walk = [](double terms) { return std::sqrt(terms); };
   const double sums = 4 * walk(s.hidden) + walk(s.head_dim) + walk(static_cast<double>(position + 1)) +
                       walk(static_cast<double>(s.QueryWidth())) + walk(s.ffn);
-  return unit * (s.num_layers * (sums + 2.0 * static_cast<double>(position)) + 2 * walk(s.hidden));
+  const auto frequencies = reference::RopeFrequencies(s.rope, s.head_dim);
+  const double squares = std::inner_product(frequencies.begin(), frequencies.end(), frequencies.begin(), 0.0);
+  const double turn = static_cast<double>(position) * std::sqrt(squares / static_cast<double>(frequencies.size()));
+  return unit * (s.num_layers * (sums + 2.0 * turn) + 2 * walk(s.hidden));
 }
 
 struct Loaded {

@@ -1,0 +1,15 @@
+#include <filesystem>
+
+#include "engine/model/gguf_model.h"
+#include "engine/model/hf_model.h"
+#include "engine/model/model.h"
+
+namespace megakernel {
+
+absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& path) {
+  std::error_code ignored;  // a path that cannot be looked at is reported by the reader
+  if (std::filesystem::is_directory(path, ignored)) return LoadHfModel(path);
+  return LoadGgufModel(path);
+}
+
+}  // namespace megakernel

@@ -1,0 +1,37 @@
+// megakernel-bench: measures, verifies, and makes what tests need. One subcommand a file.
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "tests/bench/subcommand.h"
+
+namespace megakernel::bench {
+namespace {
+
+constexpr Subcommand kSubcommands[] = {
+    {"make-checkpoint", "write a random-weight Hugging Face directory from a config and a seed", RunMakeCheckpoint},
+    {"verify", "compare logits of a model with the reference, or dump them", RunVerify},
+};
+
+int Usage(std::FILE* out) {
+  std::fprintf(out, "usage: megakernel-bench SUBCOMMAND [OPTIONS]\n\n");
+  for (const Subcommand& command : kSubcommands) std::fprintf(out, "  %-16s %s\n", command.name, command.summary);
+  std::fprintf(out, "\nmegakernel-bench SUBCOMMAND --help tells its options.\n");
+  return out == stdout ? 0 : 2;
+}
+
+}  // namespace
+}  // namespace megakernel::bench
+
+int main(int argc, char** argv) {
+  using namespace megakernel::bench;
+  if (argc < 2) return Usage(stderr);
+  if (std::strcmp(argv[1], "--help") == 0 || std::strcmp(argv[1], "help") == 0) return Usage(stdout);
+  const std::vector<std::string> args(argv + 2, argv + argc);
+  for (const Subcommand& command : kSubcommands) {
+    if (std::strcmp(argv[1], command.name) == 0) return command.run(args);
+  }
+  std::fprintf(stderr, "megakernel-bench: no subcommand \"%s\"\n\n", argv[1]);
+  return Usage(stderr);
+}

@@ -1,0 +1,20 @@
+// The subcommands of megakernel-bench.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+namespace megakernel::bench {
+
+// Exit statuses: 0 done and within its bars, 1 failed or a bar was missed, 2 wrong usage.
+struct Subcommand {
+  const char* name;
+  const char* summary;  // one line
+  int (*run)(std::span<const std::string> args);
+};
+
+int RunMakeCheckpoint(std::span<const std::string> args);
+int RunVerify(std::span<const std::string> args);
+
+}  // namespace megakernel::bench
