@@ -47,7 +47,7 @@ server=$!
 # The server was told port 0: it says which one it got.
 address=
 for ((tenths = 0; tenths < start_limit_s * 10; ++tenths)); do
-  address=$(sed -n 's/.*listening on \(127\.0\.0\.1:[0-9]*\).*/\1/p' "$server_log" | head -n 1)
+  address=$(sed -n 's/.*listening.*\(127\.0\.0\.1:[0-9]*\).*/\1/p' "$server_log" | head -n 1)
   [ -z "$address" ] || break
   if ! kill -0 "$server" 2>/dev/null; then
     cat "$server_log" >&2
@@ -69,11 +69,12 @@ if [ -t 0 ] && [ -t 1 ]; then
   set -m
   terminal=$(stty -g)
   stty susp undef
-  "$bin/megakernel" --server "$address" chat || status=$?
+  "$bin/megakernel" chat --server "$address" || status=$?
   stty "$terminal"
   set +m
 else
-  "$bin/megakernel" --server "$address" generate --chat "$prompt" </dev/null || status=$?
+  "$bin/megakernel" generate --server "$address" --chat --stats --temperature 0 --max-tokens 128 "$prompt" \
+    </dev/null || status=$?
 fi
 stop_server
 exit "$status"

@@ -70,13 +70,14 @@ exits 2 /no/such/file "$prefix/bin/megakernel-server" --config /no/such/file --d
 server=$!
 address=
 for _ in $(seq 300); do
-  address=$(sed -n 's/.*listening on \(127\.0\.0\.1:[0-9]*\).*/\1/p' "$prefix/log" | head -n 1)
+  address=$(sed -n 's/.*listening.*\(127\.0\.0\.1:[0-9]*\).*/\1/p' "$prefix/log" | head -n 1)
   if [ -n "$address" ] || ! kill -0 $server 2>/dev/null; then break; fi
   sleep 0.1
 done
 [ -n "$address" ] || die "the installed server does not start: $(cat "$prefix/log")"
-exits 0 SmolLM2 "$prefix/bin/megakernel" --server "$address" model
-exits 2 "$address" "$prefix/bin/megakernel-server" --device fake --listen "$address"
+exits 0 SmolLM2 "$prefix/bin/megakernel" model --server "$address"
+exits 0 "" "$prefix/bin/megakernel" generate --server "$address" --temperature 0 --max-tokens 8 "The capital of France is"
+exits 1 "$address" "$prefix/bin/megakernel-server" --device fake --listen "$address"
 kill -TERM $server
 status=0
 wait $server || status=$?
