@@ -16,7 +16,8 @@ std::vector<Option> MakeTable() {
        .value_name = "PATH",
        .kind = K::kString,
        .target = &O::model_path,
-       .help = "The model to serve: a GGUF file. Needed unless --device is fake."},
+       .help = "The model to serve: a GGUF file, or a directory with safetensors as published. Needed unless --device "
+               "is fake."},
 
       {.section = "Executor",
        .flag = "device",

@@ -162,7 +162,8 @@ std::string_view NearestName(std::string_view name, std::span<const std::string_
 
 absl::Status CheckOptions(const ServerOptions& options) {
   if (options.model_path.empty() && options.device != "fake") {
-    return absl::InvalidArgumentError("--model is missing: name a GGUF file, or use --device fake");
+    return absl::InvalidArgumentError(
+        "--model is missing: name a GGUF file or a model directory, or use --device fake");
   }
   if (options.prompt_rows_busy > options.max_rows) {
     return absl::InvalidArgumentError(

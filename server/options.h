@@ -26,11 +26,11 @@ struct ServerOptions {
   std::string cpu_isa = "auto";
   std::string precision = "default";
   std::int64_t kv_memory = 0;
-  std::int64_t page_tokens = 16;
+  std::int64_t page_tokens = 64;
 
   std::int64_t max_context = 0;
   std::int64_t max_sequences = 64;
-  std::int64_t max_rows = 256;
+  std::int64_t max_rows = 512;
   std::int64_t prompt_rows_busy = 0;
   std::int64_t max_queue = 256;
   std::int64_t max_sessions = 1024;

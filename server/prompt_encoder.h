@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/executor/executor.h"
 #include "engine/model/model.h"
 #include "megakernel/v1/generation.pb.h"
 

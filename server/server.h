@@ -1,0 +1,61 @@
+// The gRPC server of one engine: services, health, reflection, and an orderly end.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "engine/base/clock.h"
+#include "engine/core/engine.h"
+#include "server/model_description.h"
+#include "server/write_latency.h"
+
+namespace megakernel {
+
+struct ServerSettings {
+  std::string listen = "127.0.0.1:0";
+  bool reflection = true;
+  ServingLimits limits;  // as GetModel reports them
+};
+
+// Life: Start (health SERVING) -> Drain -> WaitCalls -> Stop -> destruction. Thread-safe.
+class Server {
+ public:
+  // Listens and serves. `engine` and `clock` outlive the server. Unavailable when the address cannot be had, saying
+  // why: another process listens there, or the name is unknown.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerSettings& settings, Engine& engine,
+                                                       const Clock& clock);
+  // Stop(now).
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  // The port that is listened on.
+  int port() const;
+  const std::string& instance_id() const;
+
+  // Health of every service and of "". SERVING after Start.
+  void SetServing(bool serving);
+
+  // Health NOT_SERVING, idle Decode streams end with UNAVAILABLE, the engine refuses new work with UNAVAILABLE.
+  void Drain();
+  // Waits until no Generate or Decode call is open. False when `deadline` passes first.
+  bool WaitCalls(absl::Time deadline);
+  // Stops listening; what is still open, such as a watch of the health, is cancelled at `deadline`.
+  void Stop(absl::Time deadline);
+
+  // Tokens from engine to network since the start.
+  WriteLatency& write_latency();
+  // Generate and Decode calls that are open.
+  std::size_t open_calls() const;
+
+ private:
+  struct State;
+  explicit Server(std::unique_ptr<State> state);
+
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace megakernel

@@ -1,0 +1,92 @@
+#include "server/shutdown.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "absl/time/clock.h"
+#include "spdlog/spdlog.h"
+
+namespace megakernel {
+namespace {
+
+constexpr int kFailureSignal = SIGUSR1;
+// Beyond the drain timeout: for streams to send their last message, watchers of the health to go, threads to join.
+constexpr absl::Duration kFlushTime = absl::Seconds(1);
+constexpr absl::Duration kWatchersTime = absl::Milliseconds(200);
+constexpr absl::Duration kHardExitMargin = absl::Seconds(10);
+
+sigset_t Signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, kFailureSignal);
+  return set;
+}
+
+// The signal that came within `timeout`, or 0.
+int WaitSignal(absl::Duration timeout) {
+  const sigset_t set = Signals();
+  const timespec limit = absl::ToTimespec(timeout);
+  const int signal = sigtimedwait(&set, nullptr, &limit);
+  return signal > 0 ? signal : 0;
+}
+
+// From here on the process ends within `limit`, whatever hangs.
+void LimitRemainingLife(absl::Duration limit) {
+  signal(SIGALRM, [](int) {
+    constexpr char kMessage[] = "megakernel-server: shutting down took too long: exit\n";
+    [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, kMessage, sizeof(kMessage) - 1);
+    _exit(1);
+  });
+  alarm(static_cast<unsigned>(absl::ToInt64Seconds(absl::Ceil(limit, absl::Seconds(1)))));
+}
+
+// Waits for the open calls; false when the time was over or a signal came.
+bool WaitForCalls(Server& server, absl::Time deadline) {
+  while (!server.WaitCalls(std::min(deadline, absl::Now()))) {
+    if (absl::Now() >= deadline) return false;
+    if (WaitSignal(absl::Milliseconds(20)) != 0) {
+      spdlog::warn("shutdown second signal: ending at once open_calls={}", server.open_calls());
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+void BlockSignals() {
+  const sigset_t set = Signals();
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+}
+
+void NotifyFailure() {
+  kill(getpid(), kFailureSignal);
+}
+
+bool RunUntilSignal(Server& server, Engine& engine, absl::Duration drain_timeout) {
+  int signal = 0;
+  while (signal == 0) signal = WaitSignal(absl::Hours(1));
+  const bool failed = signal == kFailureSignal;
+  if (failed) drain_timeout = absl::ZeroDuration();  // every stream has ended with the error
+  LimitRemainingLife(drain_timeout + kHardExitMargin);
+  spdlog::info("shutdown reason={} open_calls={} drain_timeout_ms={}", failed ? "executor_failed" : strsignal(signal),
+               server.open_calls(), absl::ToInt64Milliseconds(drain_timeout));
+  server.Drain();
+  if (!WaitForCalls(server, absl::Now() + drain_timeout)) {
+    spdlog::warn("shutdown ending open_calls={}", server.open_calls());
+    LimitRemainingLife(kHardExitMargin);
+  }
+  engine.Shutdown(absl::ZeroDuration());
+  server.WaitCalls(absl::Now() + kFlushTime);
+  server.Stop(absl::Now() + kWatchersTime);
+  spdlog::info("shutdown done");
+  return !failed;
+}
+
+}  // namespace megakernel
