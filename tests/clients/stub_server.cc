@@ -116,17 +116,21 @@ class Inference final : public v1::InferenceService::Service {
       }
     }
     std::string text = request->text();
-    for (const v1::ChatMessage& message : request->chat().messages()) text += message.content();
+    int prompt_tokens = static_cast<int>(text.size());
+    for (const v1::ChatMessage& message : request->chat().messages()) {
+      text = message.content();
+      prompt_tokens += static_cast<int>(text.size());
+    }
     if (text == "busy") return Refuse(grpc::StatusCode::RESOURCE_EXHAUSTED, "QUEUE_FULL", "256 requests wait", "", 250);
     if (text == "plain") return grpc::Status(grpc::StatusCode::INTERNAL, "something broke");
     if (text == "bad") {
       return Refuse(grpc::StatusCode::INVALID_ARGUMENT, "INVALID_FIELD", "top_p is 2, at most 1", "sampling.top_p");
     }
     v1::GenerateResponse response;
-    response.mutable_started()->set_prompt_tokens(static_cast<int>(text.size()));
+    response.mutable_started()->set_prompt_tokens(prompt_tokens);
     writer->Write(response);
     const int max_tokens = request->stopping().has_max_tokens() ? request->stopping().max_tokens() : kDefaultTokens;
-    length += static_cast<int>(text.size());
+    length += prompt_tokens;
     for (int i = 0; i < max_tokens; ++i) {
       response.mutable_delta()->Clear();
       response.mutable_delta()->add_token_ids(i);

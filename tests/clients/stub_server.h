@@ -1,7 +1,7 @@
 // A server in this process that speaks megakernel.v1 and can be told to misbehave: for tests of the client library.
 //
 // It has no model. The "tokens" of a text are its characters; a reply to a prompt of n tokens is "a", "b", "c", ...
-// one token each. Behaviour is chosen by the prompt's text:
+// one token each. Behaviour is chosen by the prompt's text, or the last message's:
 //   "busy"   RESOURCE_EXHAUSTED (QUEUE_FULL) with RetryInfo 250 ms, before anything is sent
 //   "bad"    INVALID_ARGUMENT (INVALID_FIELD) with a BadRequest for sampling.top_p
 //   "plain"  INTERNAL without any details
