@@ -42,6 +42,8 @@ struct EngineOptions {
   std::int32_t prompt_rows_busy = 0;
   // An executor whose heartbeat rests for this long while work is pending has failed.
   absl::Duration stall_timeout = absl::Seconds(30);
+  // After this long without work the executor is told to give up the processor.
+  absl::Duration park_after = absl::Milliseconds(100);
   // Called once, on the engine thread, when the executor has failed: every stream has ended with EXECUTOR_FAILED and
   // all new work is refused. The process should report NOT_SERVING and exit.
   std::function<void(const absl::Status&)> on_failure;
@@ -74,7 +76,7 @@ class Engine {
   // InvalidArgument when options and executor do not fit, naming the option.
   static absl::StatusOr<std::unique_ptr<Engine>> Create(const EngineOptions& options, const Model* model,
                                                         std::unique_ptr<Executor> executor, Clock* clock);
-  // Shutdown(now).
+  // Shutdown(0).
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -86,7 +88,7 @@ class Engine {
   absl::StatusOr<std::shared_ptr<TokenStream>> Generate(GenerateRequest request);
 
   // Session operations. `done` gets what the session is afterwards, or SESSION_NOT_FOUND, SESSION_EXPIRED,
-  // SESSION_BUSY and what is named below. DRAINING, EXECUTOR_FAILED and QUEUE_FULL call `done` on this thread.
+  // SESSION_BUSY and what is named below. DRAINING and QUEUE_FULL call `done` on the caller's thread.
   // `idle_ttl` unset: that of the options. SESSION_LIMIT; InvalidArgument (INVALID_FIELD idle_ttl).
   void CreateSession(std::string tenant, std::optional<absl::Duration> idle_ttl, SessionCallback done);
   // Also while busy: then `length` counts what was handed to the stream so far. Does not count as use.
@@ -99,17 +101,19 @@ class Engine {
                    std::optional<absl::Duration> idle_ttl, SessionCallback done);
   // Forgets every token from `length` on. InvalidArgument (INVALID_FIELD length) when it is longer than the session.
   void RollbackSession(std::string tenant, std::string id, std::int32_t length, SessionCallback done);
-  // While an operation runs, that operation ends first, with SESSION_DELETED; the id is unknown from now on.
+  // While an operation runs, that operation ends first, with SESSION_DELETED; the id is unknown from now on. `done`
+  // gets an empty SessionInfo.
   void DeleteSession(std::string tenant, std::string id, SessionCallback done);
 
   // New generations and sessions are refused with DRAINING from now on; what was accepted goes on.
   void Drain();
-  // Waits until nothing runs or waits. False when `deadline` passes first.
-  bool WaitIdle(absl::Time deadline);
-  // Drains, waits until `deadline`, ends what is left with DRAINING, stops the executor and joins the thread.
-  void Shutdown(absl::Time deadline);
+  // Waits until nothing runs or waits; false when `timeout` of real time is over first. Not for the engine thread.
+  bool WaitIdle(absl::Duration timeout);
+  // Drains, waits at most `grace`, ends what is left with DRAINING, stops the executor and joins the thread. What is
+  // called afterwards is refused with DRAINING. Idempotent. Not for the engine thread.
+  void Shutdown(absl::Duration grace);
 
-  // OK, or why the executor has failed.
+  // OK, or why the executor has failed (EXECUTOR_FAILED).
   absl::Status Health() const;
   EngineStats Stats() const;
   const ExecutorInfo& info() const;

@@ -128,7 +128,9 @@ class TokenStream {
   bool cancelled() const { return cancelled_.load(std::memory_order_acquire); }
 
  private:
-  void WakeLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Pushed(absl::Time drained_at) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void AwaitQuiet() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Wake() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const int num_choices_;
   const int buffer_tokens_;

@@ -1,0 +1,176 @@
+#include "engine/core/engine_loop.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "engine/base/status_macros.h"
+
+namespace megakernel {
+namespace {
+
+// Session operations that may wait for the engine thread.
+constexpr std::size_t kMaxOperations = 4096;
+// How long a cancelled step may take, and then the executor's answer to Stop, before it counts as hung.
+constexpr absl::Duration kStopPatience = absl::Seconds(5);
+
+}  // namespace
+
+absl::Status EngineLoop::DrainingError() {
+  return MakeError(absl::StatusCode::kUnavailable, ErrorReason::kDraining, "the server is shutting down");
+}
+
+EngineLoop::EngineLoop(const EngineOptions& options, std::int32_t max_context, const Model* model,
+                       std::unique_ptr<Executor> executor, const Clock* clock)
+    : options_(options),
+      max_context_(max_context),
+      model_(model),
+      executor_(std::move(executor)),
+      clock_(clock),
+      inbox_(std::make_shared<Inbox>(executor_.get(), kMaxOperations + options.max_queue)),
+      core_(options, max_context, model, executor_.get(), clock,
+            {.on_left_queue = [this] { waiting_.fetch_sub(1, std::memory_order_relaxed); },
+             .on_ending = [this] { PublishStats(); },
+             .on_ended =
+                 [this] {
+                   absl::MutexLock lock(&mutex_);
+                   --active_;
+                 }}),
+      thread_([this] { Run(); }) {}
+
+EngineLoop::~EngineLoop() {
+  Shutdown(absl::ZeroDuration());
+}
+
+absl::StatusOr<std::shared_ptr<TokenStream>> EngineLoop::Generate(GenerateRequest request) {
+  if (draining()) return DrainingError();
+  MK_RETURN_IF_ERROR(Health());
+  MK_RETURN_IF_ERROR(ValidateRequest(request, info(), max_context_));
+  if (const int waiting = waiting_.fetch_add(1, std::memory_order_relaxed); waiting >= options_.max_queue) {
+    waiting_.fetch_sub(1, std::memory_order_relaxed);
+    return MakeError(absl::StatusCode::kResourceExhausted, ErrorReason::kQueueFull,
+                     std::string(absl::StrCat(waiting, " requests are waiting, the most that may")));
+  }
+  auto generation = std::make_unique<Generation>();
+  generation->id = next_id_.fetch_add(1, std::memory_order_relaxed);
+  generation->accepted = clock_->Now();
+  generation->request = std::move(request);
+  const auto cancel = [inbox = inbox_, id = generation->id] { inbox->PostCancel(id); };
+  auto stream = std::make_shared<TokenStream>(generation->request.n, options_.stream_buffer, cancel);
+  generation->stream = stream;
+  {
+    absl::MutexLock lock(&mutex_);
+    ++active_;
+  }
+  if (inbox_->Post(std::move(generation))) return stream;
+  // Closed: room there is, the waiting generations are counted.
+  waiting_.fetch_sub(1, std::memory_order_relaxed);
+  absl::MutexLock lock(&mutex_);
+  --active_;
+  return DrainingError();
+}
+
+absl::Status EngineLoop::Post(absl::AnyInvocable<void(EngineCore&)> task) {
+  if (stop_.load(std::memory_order_relaxed)) return DrainingError();
+  if (inbox_->Post(std::move(task))) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kResourceExhausted, ErrorReason::kQueueFull,
+                   std::string(absl::StrCat(kMaxOperations, " operations are waiting, the most that may")));
+}
+
+void EngineLoop::Run() {
+  while (!stop_.load(std::memory_order_relaxed)) {
+    core_.BeginRound();
+    TakeMessages();
+    absl::Time next = core_.Poll();
+    if (core_.idle()) {
+      Park();
+      if (!parked_) next = std::min(next, idle_since_ + options_.park_after);
+    } else {
+      idle_since_ = absl::InfiniteFuture();
+      parked_ = false;
+    }
+    PublishStats();
+    executor_->Wait(std::max(absl::ZeroDuration(), next - clock_->Now()));
+  }
+  Stop();
+}
+
+void EngineLoop::TakeMessages() {
+  inbox_->TakeAll(messages_, cancels_);
+  for (Message& message : messages_) {
+    if (auto* const generation = std::get_if<std::unique_ptr<Generation>>(&message)) {
+      core_.Start(std::move(*generation));
+    } else {
+      std::get<absl::AnyInvocable<void(EngineCore&)>>(message)(core_);
+    }
+  }
+  messages_.clear();
+  for (const std::uint64_t id : cancels_) core_.Cancel(id);
+}
+
+void EngineLoop::Park() {
+  const absl::Time now = clock_->Now();
+  idle_since_ = std::min(idle_since_, now);
+  if (parked_ || now < idle_since_ + options_.park_after || !core_.failure().ok()) return;
+  parked_ = true;
+  if (const absl::Status status = executor_->Submit(megakernel::Park{}); !status.ok()) core_.Fail(status);
+}
+
+// Leaves nothing behind: every message is answered, every stream has ended, the executor runs nothing.
+void EngineLoop::Stop() {
+  inbox_->Close();
+  core_.BeginRound();
+  TakeMessages();
+  core_.EndAll({FinishReason::kFailed, DrainingError(), ""});
+  if (core_.failure().ok() && executor_->Submit(megakernel::Stop{}).ok()) {
+    const absl::Time patience = absl::Now() + kStopPatience;
+    while (!core_.stopped() && core_.failure().ok() && absl::Now() < patience) {
+      core_.BeginRound();
+      core_.Poll();
+      if (!core_.stopped()) executor_->Wait(absl::Milliseconds(10));
+    }
+  }
+  if (!core_.idle()) core_.Fail(absl::InternalError("the executor did not stop"));
+  PublishStats();
+}
+
+void EngineLoop::PublishStats() {
+  EngineStats stats = core_.Stats();
+  absl::MutexLock lock(&mutex_);
+  stats_ = stats;
+  health_ = core_.failure();
+}
+
+bool EngineLoop::WaitIdle(absl::Duration timeout) {
+  absl::MutexLock lock(&mutex_);
+  const auto idle = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return active_ == 0; };
+  return mutex_.AwaitWithTimeout(absl::Condition(&idle), timeout);
+}
+
+void EngineLoop::Shutdown(absl::Duration grace) {
+  Drain();
+  absl::MutexLock lock(&join_mutex_);
+  if (!thread_.joinable()) return;
+  if (!WaitIdle(grace)) {
+    const auto end_all = [](EngineCore& core) { core.EndAll({FinishReason::kFailed, DrainingError(), ""}); };
+    if (Post(end_all).ok()) WaitIdle(kStopPatience);
+  }
+  stop_.store(true, std::memory_order_relaxed);
+  inbox_->Wake();
+  thread_.join();
+}
+
+absl::Status EngineLoop::Health() const {
+  absl::MutexLock lock(&mutex_);
+  return health_;
+}
+
+EngineStats EngineLoop::Stats() const {
+  absl::MutexLock lock(&mutex_);
+  EngineStats stats = stats_;
+  stats.requests_waiting = waiting_.load(std::memory_order_relaxed);
+  return stats;
+}
+
+}  // namespace megakernel

@@ -1,0 +1,93 @@
+#include "engine/core/error.h"
+
+#include "absl/strings/cord.h"
+#include "engine/base/absl_view.h"
+
+namespace megakernel {
+namespace {
+
+constexpr char kReasonKey[] = "megakernel/reason";
+constexpr char kFieldKey[] = "megakernel/field";
+
+constexpr ErrorReason kAllReasons[] = {
+    ErrorReason::kInvalidField,    ErrorReason::kUnsupported,      ErrorReason::kContextExceeded,
+    ErrorReason::kSessionNotFound, ErrorReason::kSessionExpired,   ErrorReason::kSessionBusy,
+    ErrorReason::kSessionDeleted,  ErrorReason::kLengthMismatch,   ErrorReason::kSessionLimit,
+    ErrorReason::kQueueFull,       ErrorReason::kKvExhausted,      ErrorReason::kSlowConsumer,
+    ErrorReason::kCancelled,       ErrorReason::kDeadlineExceeded, ErrorReason::kDraining,
+    ErrorReason::kExecutorFailed,
+};
+
+}  // namespace
+
+std::string_view ReasonName(ErrorReason reason) {
+  switch (reason) {
+    case ErrorReason::kUnspecified:
+      return "UNSPECIFIED";
+    case ErrorReason::kInvalidField:
+      return "INVALID_FIELD";
+    case ErrorReason::kUnsupported:
+      return "UNSUPPORTED";
+    case ErrorReason::kContextExceeded:
+      return "CONTEXT_EXCEEDED";
+    case ErrorReason::kSessionNotFound:
+      return "SESSION_NOT_FOUND";
+    case ErrorReason::kSessionExpired:
+      return "SESSION_EXPIRED";
+    case ErrorReason::kSessionBusy:
+      return "SESSION_BUSY";
+    case ErrorReason::kSessionDeleted:
+      return "SESSION_DELETED";
+    case ErrorReason::kLengthMismatch:
+      return "LENGTH_MISMATCH";
+    case ErrorReason::kSessionLimit:
+      return "SESSION_LIMIT";
+    case ErrorReason::kQueueFull:
+      return "QUEUE_FULL";
+    case ErrorReason::kKvExhausted:
+      return "KV_EXHAUSTED";
+    case ErrorReason::kSlowConsumer:
+      return "SLOW_CONSUMER";
+    case ErrorReason::kCancelled:
+      return "CANCELLED";
+    case ErrorReason::kDeadlineExceeded:
+      return "DEADLINE_EXCEEDED";
+    case ErrorReason::kDraining:
+      return "DRAINING";
+    case ErrorReason::kExecutorFailed:
+      return "EXECUTOR_FAILED";
+  }
+  return "UNSPECIFIED";
+}
+
+absl::Status MakeError(absl::StatusCode code, ErrorReason reason, std::string_view message) {
+  absl::Status status(code, AbslView(message));
+  status.SetPayload(kReasonKey, absl::Cord(AbslView(ReasonName(reason))));
+  return status;
+}
+
+absl::Status FieldError(std::string_view field, std::string_view message) {
+  return FieldError(absl::StatusCode::kInvalidArgument, ErrorReason::kInvalidField, field, message);
+}
+
+absl::Status FieldError(absl::StatusCode code, ErrorReason reason, std::string_view field, std::string_view message) {
+  absl::Status status = MakeError(code, reason, message);
+  status.SetPayload(kFieldKey, absl::Cord(AbslView(field)));
+  return status;
+}
+
+ErrorReason ReasonOf(const absl::Status& status) {
+  const auto payload = status.GetPayload(kReasonKey);
+  if (!payload.has_value()) return ErrorReason::kUnspecified;
+  for (const ErrorReason reason : kAllReasons) {
+    if (*payload == AbslView(ReasonName(reason))) return reason;
+  }
+  return ErrorReason::kUnspecified;
+}
+
+std::string FieldOf(const absl::Status& status) {
+  const auto payload = status.GetPayload(kFieldKey);
+  return payload.has_value() ? std::string(*payload) : std::string();
+}
+
+}  // namespace megakernel

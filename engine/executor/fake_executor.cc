@@ -1,0 +1,174 @@
+#include "engine/executor/fake_executor.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "engine/base/check.h"
+
+namespace megakernel {
+namespace {
+
+ExecutorInfo MakeInfo(const FakeOptions& options) {
+  ExecutorInfo info;
+  info.device = absl::StrCat("fake: ", absl::FormatDuration(options.step_time), " a step");
+  info.max_lanes = options.max_lanes;
+  info.max_rows = options.max_rows;
+  info.max_context = options.max_context;
+  info.vocab = options.vocab;
+  info.page_tokens = options.page_tokens;
+  info.num_pages = options.num_pages;
+  info.page_bytes = std::int64_t{options.page_tokens} * static_cast<std::int64_t>(sizeof(std::uint64_t));
+  info.kv_type = "hash";
+  info.features = options.features;
+  info.max_logprobs = options.max_logprobs;
+  return info;
+}
+
+}  // namespace
+
+std::vector<TokenId> FakeGenerate(const FakeOptions& options, std::vector<TokenId> prompt,
+                                  const SamplingParams& sampling, int max_tokens) {
+  std::uint64_t hash = 0;
+  for (const TokenId token : prompt) hash = FakeHash(hash, token);
+  std::vector<TokenId> output;
+  while (static_cast<int>(output.size()) < max_tokens) {
+    const TokenId token = FakeChoose(options, sampling, hash, static_cast<std::int32_t>(output.size()));
+    output.push_back(token);
+    hash = FakeHash(hash, token);
+    const auto& stops = sampling.stop_tokens;
+    if (std::find(stops.begin(), stops.end(), token) != stops.end()) break;
+  }
+  return output;
+}
+
+FakeExecutor::FakeExecutor(FakeOptions options)
+    : options_(std::move(options)), info_(MakeInfo(options_)), machine_(options_) {
+  if (!options_.manual) thread_ = std::thread([this] { Run(); });
+}
+
+FakeExecutor::~FakeExecutor() {
+  {
+    absl::MutexLock lock(&mutex_);
+    closing_ = true;
+  }
+  if (thread_.joinable()) thread_.join();
+}
+
+const ExecutorInfo& FakeExecutor::info() const {
+  return info_;
+}
+
+absl::Status FakeExecutor::Submit(Command command) {
+  absl::MutexLock lock(&mutex_);
+  if (!machine_.health().ok() || machine_.stopped()) {
+    return absl::UnavailableError(machine_.stopped() ? "the executor has stopped" : "the executor has failed");
+  }
+  commands_.push_back(std::move(command));
+  return absl::OkStatus();
+}
+
+bool FakeExecutor::CanRun() const {
+  if (stalled_ || !machine_.health().ok() || machine_.stopped()) return false;
+  return !commands_.empty() || machine_.HasWork();
+}
+
+// A step border: what was submitted takes effect.
+void FakeExecutor::ApplyCommands() {
+  for (Command& command : commands_) machine_.Apply(command, events_);
+  commands_.clear();
+}
+
+void FakeExecutor::StepMachine() {
+  machine_.Step(events_);
+  heartbeat_.fetch_add(1, std::memory_order_relaxed);
+  if (!machine_.health().ok()) notified_ = true;  // whoever waits should hear of it
+}
+
+bool FakeExecutor::RunStep() {
+  if (!CanRun()) return false;
+  ApplyCommands();
+  StepMachine();
+  return true;
+}
+
+void FakeExecutor::Run() {
+  absl::MutexLock lock(&mutex_);
+  while (true) {
+    const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return closing_ || CanRun(); };
+    mutex_.Await(absl::Condition(&ready));
+    if (closing_) return;
+    ApplyCommands();
+    if (options_.step_time > absl::ZeroDuration() && machine_.HasWork()) {
+      // The step's time passes before its results show, as on a device: what is submitted meanwhile waits for the next
+      // border.
+      mutex_.Unlock();
+      absl::SleepFor(options_.step_time);
+      mutex_.Lock();
+      if (stalled_ || closing_) continue;
+    }
+    StepMachine();
+  }
+}
+
+bool FakeExecutor::Step() {
+  MK_CHECK(options_.manual);
+  absl::MutexLock lock(&mutex_);
+  return RunStep();
+}
+
+void FakeExecutor::Drain(std::vector<Event>& events) {
+  absl::MutexLock lock(&mutex_);
+  for (Event& event : events_) events.push_back(std::move(event));
+  events_.clear();
+}
+
+void FakeExecutor::Wait(absl::Duration timeout) {
+  absl::MutexLock lock(&mutex_);
+  const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return notified_ || !events_.empty(); };
+  mutex_.AwaitWithTimeout(absl::Condition(&ready), timeout);
+  notified_ = false;
+}
+
+void FakeExecutor::Notify() {
+  absl::MutexLock lock(&mutex_);
+  notified_ = true;
+}
+
+std::uint64_t FakeExecutor::Heartbeat() const {
+  return heartbeat_.load(std::memory_order_relaxed);
+}
+
+absl::Status FakeExecutor::Health() const {
+  absl::MutexLock lock(&mutex_);
+  return machine_.health();
+}
+
+void FakeExecutor::Stall(bool stalled) {
+  absl::MutexLock lock(&mutex_);
+  stalled_ = stalled;
+}
+
+void FakeExecutor::Fail(absl::Status status) {
+  absl::MutexLock lock(&mutex_);
+  machine_.Break(std::move(status));
+  notified_ = true;
+}
+
+void FakeExecutor::Lie(FakeLie lie) {
+  absl::MutexLock lock(&mutex_);
+  machine_.Lie(lie);
+}
+
+std::uint64_t FakeExecutor::num_steps() const {
+  absl::MutexLock lock(&mutex_);
+  return machine_.num_steps();
+}
+
+std::uint64_t FakeExecutor::num_rows() const {
+  absl::MutexLock lock(&mutex_);
+  return machine_.num_rows();
+}
+
+}  // namespace megakernel
