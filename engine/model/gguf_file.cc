@@ -76,8 +76,7 @@ absl::Status GgufFile::Error(std::string_view subject, std::string_view problem)
 
 absl::StatusOr<GgufValue> GgufFile::Get(std::string_view key) const {
   const auto found = values_.find(key);
-  if (found == values_.end())
-    return absl::NotFoundError(absl::StrCat(name_, ": ", AbslView(key), ": the key is missing"));
+  if (found == values_.end()) return Error(key, "the key is missing");
   return found->second;
 }
 

@@ -42,7 +42,7 @@ struct GgufValue {
 };
 
 // Views into the bytes it was parsed from, which must outlive it. Immutable after Parse; safe to use from many threads.
-// Every error is InvalidArgument (a missing key: NotFound) and starts with the file's name, then the key or tensor.
+// Every error is InvalidArgument and starts with the file's name, then the key or tensor.
 class GgufFile {
  public:
   // Checks everything that the container alone can tell: magic, version, counts, lengths, types, duplicate names,

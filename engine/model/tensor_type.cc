@@ -164,6 +164,13 @@ std::string DecodedTypeNames() {
   return names;
 }
 
+std::int64_t FirstRowNotFinite(const TensorView& tensor) {
+  for (std::int64_t row = 0; row < tensor.rows; ++row) {
+    if (!RowIsFinite(tensor.type, tensor.data + row * tensor.RowBytes(), tensor.cols)) return row;
+  }
+  return -1;
+}
+
 void DequantizeRow(const TensorView& tensor, std::int64_t row, float* out) {
   const std::byte* data = tensor.data + row * tensor.RowBytes();
   const auto blocks = [&](auto decode) {

@@ -32,8 +32,9 @@ std::string AlphabetCharacter(std::uint8_t byte) {
   for (std::uint32_t i = 0; i < kNumShifted; ++i) {
     if (kShiftedBytes[i] == byte) code_point = kShifted + i;
   }
-  if (code_point < 0x80) return std::string(1, static_cast<char>(code_point));
-  return {static_cast<char>(0xc0 | code_point >> 6), static_cast<char>(0x80 | (code_point & 0x3f))};
+  std::string character;
+  AppendCodePoint(code_point, character);
+  return character;
 }
 
 bool AppendAlphabetBytes(std::string_view token, std::string& bytes) {

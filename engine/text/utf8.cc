@@ -72,6 +72,23 @@ CodePoint DecodeCodePoint(std::string_view text, std::size_t position) {
   return {value, static_cast<std::uint32_t>(length)};
 }
 
+bool AppendCodePoint(std::uint32_t code_point, std::string& text) {
+  const auto tail = [code_point](int shift) { return static_cast<char>(0x80 | ((code_point >> shift) & 0x3f)); };
+  if (code_point < 0x80) {
+    text += static_cast<char>(code_point);
+  } else if (code_point < 0x800) {
+    text += {static_cast<char>(0xc0 | code_point >> 6), tail(0)};
+  } else if (code_point < 0x10000) {
+    if (code_point >= 0xd800 && code_point < 0xe000) return false;
+    text += {static_cast<char>(0xe0 | code_point >> 12), tail(6), tail(0)};
+  } else if (code_point < kNumCodePoints) {
+    text += {static_cast<char>(0xf0 | code_point >> 18), tail(12), tail(6), tail(0)};
+  } else {
+    return false;
+  }
+  return true;
+}
+
 bool Utf8Decoder::Continues(std::uint8_t byte) const {
   return size_ == 1 ? IsSecond(static_cast<std::uint8_t>(pending_[0]), byte) : (byte & 0xc0) == 0x80;
 }

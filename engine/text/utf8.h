@@ -25,6 +25,9 @@ struct CodePoint {
 // The character at `position`. REQUIRES: position < text.size().
 CodePoint DecodeCodePoint(std::string_view text, std::size_t position);
 
+// Appends the character. False, and nothing appended, for surrogates and values above U+10FFFF.
+bool AppendCodePoint(std::uint32_t code_point, std::string& text);
+
 // Bytes in pieces to well-formed text. Every maximal part of a malformed or unfinished sequence becomes one U+FFFD (the
 // practice of the Unicode standard, section 3.9, as in Python and Rust). Holds at most 3 bytes. Not thread-safe.
 class Utf8Decoder {

@@ -1,0 +1,102 @@
+#include "engine/model/gguf_model.h"
+
+#include <cstdint>
+#include <string_view>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "engine/model/digest.h"
+#include "engine/model/gguf_config.h"
+#include "engine/model/gguf_file.h"
+#include "engine/model/gguf_tokenizer.h"
+#include "engine/model/gguf_weights.h"
+#include "engine/model/mapped_file.h"
+#include "engine/text/chat_template.h"
+#include "engine/text/jinja_template.h"
+#include "engine/text/tokenizer.h"
+
+namespace megakernel {
+namespace {
+
+constexpr const char* kTemplateKey = "tokenizer.chat_template";
+
+class GgufModel final : public Model {
+ public:
+  explicit GgufModel(MappedFile mapped) : mapped_(std::move(mapped)) {}
+
+  absl::Status Build();
+
+  const ModelConfig& config() const override { return config_; }
+  const ModelWeights& weights() const override { return weights_; }
+  const Tokenizer& tokenizer() const override { return *tokenizer_; }
+  const ChatTemplate* chat_template() const override { return chat_template_.get(); }
+  std::int64_t weight_bytes() const override { return weight_bytes_; }
+  const std::string& identity() const override { return identity_; }
+
+ private:
+  absl::Status BuildText(const GgufFile& file);
+
+  MappedFile mapped_;
+  OwnedTensors owned_;
+  ModelConfig config_;
+  ModelWeights weights_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  std::unique_ptr<ChatTemplate> chat_template_;
+  std::int64_t weight_bytes_ = 0;
+  std::string identity_;
+};
+
+absl::Status GgufModel::Build() {
+  absl::StatusOr<GgufFile> file = GgufFile::Parse(mapped_.bytes(), mapped_.path());
+  if (!file.ok()) return file.status();
+  absl::StatusOr<ModelConfig> config = ReadGgufConfig(*file);
+  if (!config.ok()) return config.status();
+  config_ = *std::move(config);
+  if (absl::Status status = BuildText(*file); !status.ok()) return status;
+  absl::StatusOr<ModelWeights> weights = BindGgufWeights(*file, config_, owned_);
+  if (!weights.ok()) return weights.status();
+  weights_ = *std::move(weights);
+  for (const TensorView& tensor : file->tensors()) weight_bytes_ += tensor.Bytes();
+  Digest digest;
+  digest.Add(mapped_.bytes());
+  identity_ = digest.Hex();
+  return absl::OkStatus();
+}
+
+absl::Status GgufModel::BuildText(const GgufFile& file) {
+  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = ReadGgufTokenizer(file);
+  if (!tokenizer.ok()) return tokenizer.status();
+  tokenizer_ = *std::move(tokenizer);
+  if (tokenizer_->vocab() != config_.vocab) {
+    return file.Error("tokenizer.ggml.tokens", absl::StrCat(tokenizer_->vocab(), " tokens for the ", config_.vocab,
+                                                            " rows of token_embd.weight"));
+  }
+  if (!file.Has(kTemplateKey)) return absl::OkStatus();
+  absl::StatusOr<std::string_view> source = file.GetString(kTemplateKey);
+  if (!source.ok()) return source.status();
+  const auto written_out = [this](std::int32_t token) {
+    return token < 0 ? std::string() : std::string(tokenizer_->TokenBytes(token, /*skip_special=*/false));
+  };
+  absl::StatusOr<std::unique_ptr<ChatTemplate>> chat_template = CreateJinjaTemplate(
+      *source, {.bos_token = written_out(config_.bos_token),
+                .eos_token = written_out(config_.eos_tokens.empty() ? -1 : config_.eos_tokens.front())});
+  if (!chat_template.ok()) {
+    const absl::string_view problem = chat_template.status().message();
+    return file.Error(kTemplateKey, std::string_view(problem.data(), problem.size()));
+  }
+  chat_template_ = *std::move(chat_template);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Model>> LoadGgufModel(const std::string& path) {
+  absl::StatusOr<MappedFile> mapped = MappedFile::Open(path);
+  if (!mapped.ok()) return mapped.status();
+  auto model = std::make_unique<GgufModel>(*std::move(mapped));
+  if (absl::Status status = model->Build(); !status.ok()) return status;
+  return model;
+}
+
+}  // namespace megakernel

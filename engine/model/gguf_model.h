@@ -1,0 +1,17 @@
+// A model in one GGUF file.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "engine/model/model.h"
+
+namespace megakernel {
+
+// Opens a GGUF file: container, metadata, tensors, tokenizer, chat template. Reads every byte once, to check the
+// numbers and to make identity(): a Digest of the whole file. InvalidArgument (NotFound when there is no such file),
+// naming the file, the key or tensor, and the limit.
+absl::StatusOr<std::unique_ptr<Model>> LoadGgufModel(const std::string& path);
+
+}  // namespace megakernel

@@ -1,0 +1,45 @@
+#include "engine/text/jinja_template.h"
+
+#include <utility>
+
+#include "engine/text/jinja/evaluator.h"
+#include "engine/text/jinja/parser.h"
+
+namespace megakernel {
+namespace {
+
+class JinjaTemplate final : public ChatTemplate {
+ public:
+  JinjaTemplate(jinja::Body body, TemplateTokens tokens) : body_(std::move(body)), tokens_(std::move(tokens)) {}
+
+  absl::StatusOr<std::string> Render(const std::vector<ChatMessage>& messages,
+                                     bool add_generation_prompt) const override {
+    using jinja::Value;
+    jinja::List list;
+    for (const ChatMessage& message : messages) {
+      list.push_back(Value::MakeDict(
+          {{"role", Value::MakeString(message.role)}, {"content", Value::MakeString(message.content)}}));
+    }
+    const jinja::Dict globals = {{"messages", Value::MakeList(std::move(list))},
+                                 {"add_generation_prompt", Value::MakeBool(add_generation_prompt)},
+                                 {"bos_token", Value::MakeString(tokens_.bos_token)},
+                                 {"eos_token", Value::MakeString(tokens_.eos_token)},
+                                 {"tools", Value::MakeNone()},
+                                 {"documents", Value::MakeNone()}};
+    return jinja::Evaluator(globals).Render(body_);
+  }
+
+ private:
+  jinja::Body body_;
+  TemplateTokens tokens_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ChatTemplate>> CreateJinjaTemplate(std::string_view source, TemplateTokens tokens) {
+  absl::StatusOr<jinja::Body> body = jinja::Parse(source);
+  if (!body.ok()) return body.status();
+  return std::make_unique<JinjaTemplate>(*std::move(body), std::move(tokens));
+}
+
+}  // namespace megakernel
