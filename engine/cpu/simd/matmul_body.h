@@ -1,0 +1,271 @@
+// Matrix products over a sixteen-lane vector. Included by one translation unit per instruction set.
+//
+// Three loops, one arithmetic (kernel_table.h):
+//   few rows of integers   unpack a tile in registers, up to kPassRows rows
+//   many rows of integers  unpack kChunkBlocks tiles of a strip to int16 (they stay in L1), stream the rows over them
+//   floats                 acc = fma(w, x, acc) over ascending columns; one row takes four strips at a time, so that
+//                          enough chains are in flight
+#pragma once
+
+#include "engine/cpu/kernel_table.h"
+
+namespace megakernel::cpu {
+namespace {
+
+template <class V>
+struct MatmulBody {
+  using F = typename V::F;
+  using I = typename V::I;
+  using W = typename V::W;
+  static constexpr int kMaxRows = V::kPassRows;
+
+  static const std::uint16_t* Halves(const std::byte* p) { return reinterpret_cast<const std::uint16_t*>(p); }
+
+  template <int kRows>
+  static inline __attribute__((always_inline)) void Step(W w, const std::int16_t* const* a, int column, I* sum) {
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) sum[r] = V::MultiplyAdd(sum[r], w, V::Pair(a[r] + column));
+  }
+
+  template <int kRows>
+  static inline __attribute__((always_inline)) void SumsQ4(const std::byte* words, const std::int16_t* const* a,
+                                                           I* sum) {
+#pragma GCC unroll 4
+    for (int group = 0; group < 4; ++group) {
+      const W w = V::LoadW(words + 64 * group);
+      Step<kRows>(V::template Nibble<0>(w), a, 8 * group, sum);
+      Step<kRows>(V::template Nibble<1>(w), a, 8 * group + 2, sum);
+      Step<kRows>(V::template Nibble<2>(w), a, 8 * group + 4, sum);
+      Step<kRows>(V::template Nibble<3>(w), a, 8 * group + 6, sum);
+    }
+  }
+
+  template <int kRows>
+  static inline __attribute__((always_inline)) void SumsQ8(const std::byte* pairs, const std::int16_t* const* a,
+                                                           I* sum) {
+#pragma GCC unroll 16
+    for (int p = 0; p < 16; ++p) {
+      Step<kRows>(V::Widen(reinterpret_cast<const std::int8_t*>(pairs) + 32 * p), a, 2 * p, sum);
+    }
+  }
+
+  static inline __attribute__((always_inline)) F Minima(TileKind kind, const std::byte* tile, F scales) {
+    if (kind == TileKind::kQ4Min) return V::LoadHalf(Halves(tile + 32));
+    return V::Mul(scales, V::Set1(-8.0f));  // Q4_0: scale * (q - 8)
+  }
+
+  // acc[r] after one block.
+  template <int kRows, bool kMinimum>
+  static inline __attribute__((always_inline)) void AddBlock(const I* sum, F scales, F minima, const Activations* rows,
+                                                             int block, F* acc) {
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const F scale = V::Mul(scales, V::Set1(rows[r].scales[block]));
+      acc[r] = V::Fma(V::ToFloat(sum[r]), scale, acc[r]);
+      if constexpr (kMinimum) acc[r] = V::Fma(minima, V::Set1(rows[r].sums[block]), acc[r]);
+    }
+  }
+
+  template <int kRows>
+  static void Put(const MatmulCall& call, std::int32_t row, std::int32_t strip, const F* acc) {
+    for (int r = 0; r < kRows; ++r) {
+      float* out = call.out + (row + r) * call.out_stride + kTileRows * (strip - call.first_strip);
+      V::Store(out, call.add ? V::Add(V::Load(out), acc[r]) : acc[r]);
+    }
+  }
+
+  template <TileKind kKind, int kRows>
+  static void FewRows(const MatmulCall& call, std::int32_t row) {
+    Activations rows[kRows];
+    for (int r = 0; r < kRows; ++r) rows[r] = call.input.Row(row + r);
+    const PackedMatrix& matrix = *call.matrix;
+    const std::byte* tile = matrix.Strip(call.first_strip);
+    for (std::int32_t s = call.first_strip; s < call.first_strip + call.num_strips; ++s) {
+      F acc[kRows];
+      for (int r = 0; r < kRows; ++r) acc[r] = V::Set1(0.0f);
+      for (std::int32_t b = 0; b < matrix.num_blocks; ++b, tile += TileBytes(kKind)) {
+        // The hardware stops at page borders and starts late on a new strip; this reaches both.
+        __builtin_prefetch(tile + 4096);
+        __builtin_prefetch(tile + 4096 + 64);
+        __builtin_prefetch(tile + 4096 + 128);
+        __builtin_prefetch(tile + 4096 + 192);
+        __builtin_prefetch(tile + 4096 + 256);
+        const std::int16_t* a[kRows];
+        I sum[kRows];
+        for (int r = 0; r < kRows; ++r) {
+          a[r] = rows[r].values + kTileCols * b;
+          sum[r] = V::ZeroI();
+        }
+        const F scales = V::LoadHalf(Halves(tile));
+        if constexpr (kKind == TileKind::kQ8) {
+          SumsQ8<kRows>(tile + 32, a, sum);
+          AddBlock<kRows, false>(sum, scales, scales, rows, b, acc);
+        } else {
+          SumsQ4<kRows>(tile + (kKind == TileKind::kQ4Min ? 64 : 32), a, sum);
+          AddBlock<kRows, true>(sum, scales, Minima(kKind, tile, scales), rows, b, acc);
+        }
+      }
+      Put<kRows>(call, row, s, acc);
+    }
+  }
+
+  // Tiles [first, first + count) of a strip to int16 in the order [tile][column pair][16 rows][2].
+  template <TileKind kKind>
+  static void Unpack(const std::byte* tile, int count, MatmulScratch& scratch) {
+    std::int16_t* out = scratch.weights;
+    for (int b = 0; b < count; ++b, tile += TileBytes(kKind)) {
+      const F scales = V::LoadHalf(Halves(tile));
+      V::Store(scratch.scales + kTileRows * b, scales);
+      if constexpr (kKind == TileKind::kQ8) {
+        for (int p = 0; p < 16; ++p, out += 32) {
+          V::StoreW(out, V::Widen(reinterpret_cast<const std::int8_t*>(tile) + 32 + 32 * p));
+        }
+      } else {
+        V::Store(scratch.minima + kTileRows * b, Minima(kKind, tile, scales));
+        for (int group = 0; group < 4; ++group, out += 128) {
+          const W w = V::LoadW(tile + (kKind == TileKind::kQ4Min ? 64 : 32) + 64 * group);
+          V::StoreW(out, V::template Nibble<0>(w));
+          V::StoreW(out + 32, V::template Nibble<1>(w));
+          V::StoreW(out + 64, V::template Nibble<2>(w));
+          V::StoreW(out + 96, V::template Nibble<3>(w));
+        }
+      }
+    }
+  }
+
+  // Adds unpacked tiles [first, first + count) to the sums of rows [row, row + kRows).
+  template <bool kMinimum, int kRows>
+  static void Pass(const MatmulCall& call, std::int32_t row, std::int32_t first, int count) {
+    MatmulScratch& scratch = *call.scratch;
+    Activations rows[kRows];
+    F acc[kRows];
+    for (int r = 0; r < kRows; ++r) {
+      rows[r] = call.input.Row(row + r);
+      acc[r] = first == 0 ? V::Set1(0.0f) : V::Load(scratch.sums + kTileRows * (row + r));
+    }
+    const std::int16_t* weights = scratch.weights;
+    for (int b = 0; b < count; ++b) {
+      const std::int16_t* a[kRows];
+      I sum[kRows];
+      for (int r = 0; r < kRows; ++r) {
+        a[r] = rows[r].values + kTileCols * (first + b);
+        sum[r] = V::ZeroI();
+      }
+#pragma GCC unroll 16
+      for (int p = 0; p < 16; ++p, weights += 32) Step<kRows>(V::LoadW(weights), a, 2 * p, sum);
+      const F scales = V::Load(scratch.scales + kTileRows * b);
+      const F minima = V::Load(scratch.minima + kTileRows * b);
+      AddBlock<kRows, kMinimum>(sum, scales, minima, rows, first + b, acc);
+    }
+    for (int r = 0; r < kRows; ++r) V::Store(scratch.sums + kTileRows * (row + r), acc[r]);
+  }
+
+  template <bool kMinimum, int kRows>
+  static void PassTail(const MatmulCall& call, std::int32_t row, std::int32_t first, int count) {
+    if constexpr (kRows > 0) {
+      if (call.num_rows - row == kRows) return Pass<kMinimum, kRows>(call, row, first, count);
+      PassTail<kMinimum, kRows - 1>(call, row, first, count);
+    }
+  }
+
+  template <TileKind kKind>
+  static void ManyRows(const MatmulCall& call) {
+    constexpr bool kMinimum = kKind != TileKind::kQ8;
+    const PackedMatrix& matrix = *call.matrix;
+    for (std::int32_t s = call.first_strip; s < call.first_strip + call.num_strips; ++s) {
+      for (std::int32_t first = 0; first < matrix.num_blocks; first += kChunkBlocks) {
+        const int count = matrix.num_blocks - first < kChunkBlocks ? matrix.num_blocks - first : kChunkBlocks;
+        Unpack<kKind>(matrix.Strip(s) + first * TileBytes(kKind), count, *call.scratch);
+        std::int32_t row = 0;
+        for (; row + kMaxRows <= call.num_rows; row += kMaxRows) Pass<kMinimum, kMaxRows>(call, row, first, count);
+        PassTail<kMinimum, kMaxRows - 1>(call, row, first, count);
+      }
+      for (std::int32_t row = 0; row < call.num_rows; ++row) {
+        const F acc = V::Load(call.scratch->sums + kTileRows * row);
+        Put<1>(call, row, s, &acc);
+      }
+    }
+  }
+
+  template <TileKind kKind>
+  static inline __attribute__((always_inline)) F LoadColumn(const std::byte* tile, int column) {
+    if constexpr (kKind == TileKind::kF16) return V::LoadHalf(Halves(tile) + kTileRows * column);
+    if constexpr (kKind == TileKind::kBF16) return V::LoadBFloat(Halves(tile) + kTileRows * column);
+    return V::Load(reinterpret_cast<const float*>(tile) + kTileRows * column);
+  }
+
+  // kStrips strips times kRows rows.
+  template <TileKind kKind, int kStrips, int kRows>
+  static void FloatPass(const MatmulCall& call, std::int32_t row, std::int32_t strip) {
+    const PackedMatrix& matrix = *call.matrix;
+    const std::byte* tiles[kStrips];
+    const float* x[kRows];
+    F acc[kStrips][kRows];
+    for (int s = 0; s < kStrips; ++s) {
+      tiles[s] = matrix.Strip(strip + s);
+      for (int r = 0; r < kRows; ++r) acc[s][r] = V::Set1(0.0f);
+    }
+    for (int r = 0; r < kRows; ++r) x[r] = call.input.Row(row + r).floats;
+    for (std::int32_t b = 0; b < matrix.num_blocks; ++b) {
+      for (int column = 0; column < kTileCols; ++column) {
+#pragma GCC unroll 4
+        for (int s = 0; s < kStrips; ++s) {
+          const F w = LoadColumn<kKind>(tiles[s] + b * TileBytes(kKind), column);
+#pragma GCC unroll 4
+          for (int r = 0; r < kRows; ++r) {
+            acc[s][r] = V::Fma(w, V::Set1(x[r][kTileCols * b + column]), acc[s][r]);
+          }
+        }
+      }
+    }
+    for (int s = 0; s < kStrips; ++s) Put<kRows>(call, row, strip + s, acc[s]);
+  }
+
+  template <TileKind kKind>
+  static void FloatRows(const MatmulCall& call) {
+    std::int32_t strip = call.first_strip;
+    const std::int32_t end = call.first_strip + call.num_strips;
+    if (call.num_rows == 1) {
+      for (; strip + 4 <= end; strip += 4) FloatPass<kKind, 4, 1>(call, 0, strip);
+    }
+    for (; strip < end; ++strip) {
+      std::int32_t row = 0;
+      for (; row + 4 <= call.num_rows; row += 4) FloatPass<kKind, 1, 4>(call, row, strip);
+      for (; row < call.num_rows; ++row) FloatPass<kKind, 1, 1>(call, row, strip);
+    }
+  }
+
+  template <TileKind kKind, int kRows>
+  static void FewRowsTail(const MatmulCall& call, std::int32_t row) {
+    if constexpr (kRows > 0) {
+      if (call.num_rows - row == kRows) return FewRows<kKind, kRows>(call, row);
+      FewRowsTail<kKind, kRows - 1>(call, row);
+    }
+  }
+
+  template <TileKind kKind>
+  static void IntegerRows(const MatmulCall& call) {
+    if (call.num_rows > kMaxRows) return ManyRows<kKind>(call);
+    FewRowsTail<kKind, kMaxRows>(call, 0);
+  }
+
+  static void Run(const MatmulCall& call) {
+    switch (call.matrix->kind) {
+      case TileKind::kQ4:
+        return IntegerRows<TileKind::kQ4>(call);
+      case TileKind::kQ4Min:
+        return IntegerRows<TileKind::kQ4Min>(call);
+      case TileKind::kQ8:
+        return IntegerRows<TileKind::kQ8>(call);
+      case TileKind::kF16:
+        return FloatRows<TileKind::kF16>(call);
+      case TileKind::kBF16:
+        return FloatRows<TileKind::kBF16>(call);
+      case TileKind::kF32:
+        return FloatRows<TileKind::kF32>(call);
+    }
+  }
+};
+
+}  // namespace
+}  // namespace megakernel::cpu

@@ -1,0 +1,92 @@
+#include "engine/cpu/thread_team.h"
+
+namespace megakernel::cpu {
+namespace {
+
+// About 30 us: longer than the members of a team are apart inside a step and than the time between two steps, shorter
+// than what a sleeping server may waste.
+constexpr int kSpins = 1500;
+
+void Pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+}  // namespace
+
+int Worker::num_workers() const {
+  return team_->size();
+}
+
+void Worker::Barrier() {
+  team_->Arrive(*this);
+}
+
+bool Worker::Take(int total, int chunk, int& first, int& count) {
+  std::atomic<int>& cursor = team_->cursors_[phase_ % ThreadTeam::kCursors].value;
+  first = cursor.fetch_add(chunk, std::memory_order_relaxed);
+  if (first >= total) return false;
+  count = total - first < chunk ? total - first : chunk;
+  return true;
+}
+
+ThreadTeam::ThreadTeam(int num_threads) : workers_(static_cast<std::size_t>(num_threads)) {
+  for (int i = 0; i < num_threads; ++i) {
+    workers_[i].team_ = this;
+    workers_[i].index_ = i;
+  }
+  for (int i = 1; i < num_threads; ++i) {
+    threads_.emplace_back([this, i] { Loop(workers_[i]); });
+  }
+}
+
+ThreadTeam::~ThreadTeam() {
+  stopping_ = true;
+  run_.value.fetch_add(1, std::memory_order_release);
+  run_.value.notify_all();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+void ThreadTeam::Run(const std::function<void(Worker&)>& function) {
+  function_ = &function;
+  if (!threads_.empty()) {
+    run_.value.fetch_add(1, std::memory_order_release);
+    run_.value.notify_all();
+  }
+  function(workers_[0]);
+  Arrive(workers_[0]);
+}
+
+void ThreadTeam::Loop(Worker& worker) {
+  for (int runs = 0;; ++runs) {
+    WaitWhileEqual(run_.value, runs);
+    if (stopping_) return;
+    (*function_)(worker);
+    Arrive(worker);
+  }
+}
+
+void ThreadTeam::Arrive(Worker& worker) {
+  const std::uint32_t phase = worker.phase_++;
+  const int passed = passed_.value.load(std::memory_order_relaxed);
+  if (arrived_.value.fetch_add(1, std::memory_order_acq_rel) + 1 < size()) {
+    WaitWhileEqual(passed_.value, passed);
+    return;
+  }
+  // Everybody is here, so nobody uses the list of two phases ahead, last used two phases ago.
+  cursors_[(phase + 2) % kCursors].value.store(0, std::memory_order_relaxed);
+  arrived_.value.store(0, std::memory_order_relaxed);
+  passed_.value.store(passed + 1, std::memory_order_release);
+  passed_.value.notify_all();
+}
+
+void ThreadTeam::WaitWhileEqual(std::atomic<int>& word, int value) {
+  for (int i = 0; i < kSpins; ++i) {
+    if (word.load(std::memory_order_acquire) != value) return;
+    Pause();
+  }
+  while (word.load(std::memory_order_acquire) == value) word.wait(value, std::memory_order_acquire);
+}
+
+}  // namespace megakernel::cpu
