@@ -10,6 +10,7 @@ namespace megakernel::bench {
 namespace {
 
 constexpr Subcommand kSubcommands[] = {
+    {"cpu", "speed of the CPU executor beside the floor of this machine", RunCpu},
     {"make-checkpoint", "write a random-weight Hugging Face directory from a config and a seed", RunMakeCheckpoint},
     {"verify", "compare logits of a model with the reference, or dump them", RunVerify},
 };

@@ -14,6 +14,7 @@ struct Subcommand {
   int (*run)(std::span<const std::string> args);
 };
 
+int RunCpu(std::span<const std::string> args);
 int RunMakeCheckpoint(std::span<const std::string> args);
 int RunVerify(std::span<const std::string> args);
 

@@ -124,7 +124,11 @@ struct Avx2Vector {
     return _mm256_set1_epi32(pair);
   }
   static I MultiplyAdd(I sum, W w, P a) {
-    return {_mm256_add_epi32(sum.a, _mm256_madd_epi16(w.a, a)), _mm256_add_epi32(sum.b, _mm256_madd_epi16(w.b, a))};
+    sum.a = _mm256_add_epi32(sum.a, _mm256_madd_epi16(w.a, a));
+    sum.b = _mm256_add_epi32(sum.b, _mm256_madd_epi16(w.b, a));
+    // Without this GCC multiplies a whole tile first and adds later, with all products on the stack.
+    asm volatile("" : "+x"(sum.a), "+x"(sum.b));
+    return sum;
   }
 };
 
