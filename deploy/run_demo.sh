@@ -64,12 +64,12 @@ say "server $address, log $server_log"
 
 status=0
 if [ -t 0 ] && [ -t 1 ]; then
-  say "chat: Ctrl-C stops a reply, Ctrl-D or /quit leaves"
   # A process group of its own for the client, so that Ctrl-C stops the reply and not make.
   set -m
   terminal=$(stty -g)
   stty susp undef
-  "$bin/megakernel" chat --server "$address" || status=$?
+  # A small model at temperature 1 wanders off; these are its makers' settings.
+  "$bin/megakernel" chat --server "$address" --temperature 0.2 --top-p 0.9 || status=$?
   stty "$terminal"
   set +m
 else

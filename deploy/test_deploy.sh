@@ -75,7 +75,7 @@ for _ in $(seq 300); do
   sleep 0.1
 done
 [ -n "$address" ] || die "the installed server does not start: $(cat "$prefix/log")"
-exits 0 SmolLM2 "$prefix/bin/megakernel" model --server "$address"
+exits 0 Smollm2 "$prefix/bin/megakernel" model --server "$address"
 exits 0 "" "$prefix/bin/megakernel" generate --server "$address" --temperature 0 --max-tokens 8 "The capital of France is"
 exits 1 "$address" "$prefix/bin/megakernel-server" --device fake --listen "$address"
 kill -TERM $server
