@@ -172,14 +172,27 @@ class Lexer {
   }
 
   void Number() {
-    std::size_t length = 1;
-    while (IsDigit(Peek(length))) ++length;
+    std::size_t length = Digits(0);
+    TokenType type = TokenType::kInteger;
     if (Peek(length) == '.' && IsDigit(Peek(length + 1))) {
-      while (IsDigit(Peek(++length))) continue;
-      return Take(TokenType::kFloat, length);
+      type = TokenType::kFloat;
+      length = Digits(length + 1);
     }
-    if (IsNamePart(Peek(length))) return Fail("numbers are decimal digits, with or without a point");
-    Take(TokenType::kInteger, length);
+    if (Peek(length) == 'e' || Peek(length) == 'E') {
+      const std::size_t sign = Peek(length + 1) == '-' || Peek(length + 1) == '+';
+      if (IsDigit(Peek(length + 1 + sign))) {
+        type = TokenType::kFloat;
+        length = Digits(length + 1 + sign);
+      }
+    }
+    if (IsNamePart(Peek(length))) return Fail("numbers are decimal digits, with or without a point and an exponent");
+    Take(type, length);
+  }
+
+  // Where the digits at `offset` end.
+  std::size_t Digits(std::size_t offset) const {
+    while (IsDigit(Peek(offset))) ++offset;
+    return offset;
   }
 
   void String() {
