@@ -69,7 +69,7 @@ if [ -t 0 ] && [ -t 1 ]; then
   terminal=$(stty -g)
   stty susp undef
   # A small model at temperature 1 wanders off; these are its makers' settings.
-  "$bin/megakernel" chat --server "$address" --temperature 0.2 --top-p 0.9 || status=$?
+  "$bin/megakernel" chat --server "$address" --temperature 0.2 --top-p 0.9 --max-tokens 512 || status=$?
   stty "$terminal"
   set +m
 else
