@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # Shared by the scripts of this folder: where things are, progress lines, one way to fail.
 # Source it after `set -euo pipefail`; the sourcing script sets `me`, the word before its messages.
 
