@@ -70,7 +70,8 @@ TensorView HfModel::Take(const std::string& name, std::int64_t rows, std::int64_
   if (!status_.ok()) return {};
   const auto found = shards_.tensors().find(name);
   if (found == shards_.tensors().end()) {
-    status_ = absl::InvalidArgumentError(absl::StrCat(shards_.files().front().path(), ": tensor ", name, " is missing"));
+    status_ =
+        absl::InvalidArgumentError(absl::StrCat(shards_.files().front().path(), ": tensor ", name, " is missing"));
     return {};
   }
   const StoredTensor& stored = *found->second;
@@ -116,8 +117,7 @@ void HfModel::BindLayer(const std::string& prefix, LayerWeights& layer) {
 
 void HfModel::RefuseUnused() {
   for (const auto& [name, tensor] : shards_.tensors()) {
-    const bool ignored = name.ends_with(".rotary_emb.inv_freq") ||
-                         (config_.tied_embedding && name == "lm_head.weight");
+    const bool ignored = name.ends_with(".rotary_emb.inv_freq") || (config_.tied_embedding && name == "lm_head.weight");
     if (status_.ok() && !ignored && used_.count(name) == 0) {
       status_ = absl::InvalidArgumentError(absl::StrCat(shards_.FileOf(name), ": tensor ", name,
                                                         " has no place in a model of type ", config_.name, " with ",
@@ -158,7 +158,8 @@ absl::StatusOr<std::unique_ptr<Model>> LoadHfModel(const std::string& directory)
   const std::string generation_path = directory + "/generation_config.json";
   const auto generation = ReadTextFile(generation_path, kMaxConfigBytes);
   if (generation.ok()) {
-    if (const auto applied = ApplyGenerationConfig(*generation, generation_path, *config); !applied.ok()) return applied;
+    if (const auto applied = ApplyGenerationConfig(*generation, generation_path, *config); !applied.ok())
+      return applied;
   } else if (!absl::IsNotFound(generation.status())) {
     return generation.status();
   }

@@ -67,7 +67,9 @@ absl::Status HfShards::Add(const std::string& path) {
   return absl::OkStatus();
 }
 
-const std::string& HfShards::FileOf(const std::string& tensor) const { return files_[file_of_.at(tensor)].path(); }
+const std::string& HfShards::FileOf(const std::string& tensor) const {
+  return files_[file_of_.at(tensor)].path();
+}
 
 absl::StatusOr<HfShards> HfShards::Open(const std::string& directory) {
   HfShards shards;

@@ -110,7 +110,8 @@ class Model {
   virtual const std::string& identity() const = 0;
 };
 
-// Opens a GGUF file or a Hugging Face directory (hf_model.h). Every error is InvalidArgument (or NotFound) and names the file, the key or tensor, and the limit.
+// Opens a GGUF file or a Hugging Face directory (hf_model.h). Every error is InvalidArgument (or NotFound) and names
+// the file, the key or tensor, and the limit.
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& path);
 
 }  // namespace megakernel

@@ -1,6 +1,7 @@
 // A .safetensors file: named tensors of plain element types in one mapped file.
 //
-// File: 8 bytes little-endian header length N; N bytes of JSON {"name": {"dtype", "shape", "data_offsets": [begin, end]},
+// File: 8 bytes little-endian header length N; N bytes of JSON {"name": {"dtype", "shape", "data_offsets": [begin,
+// end]},
 // ..., "__metadata__": {string: string}}; then the tensors, back to back, offsets counted from the end of the header.
 // Source: the format description of huggingface/safetensors (README, "Format").
 #pragma once

@@ -179,7 +179,11 @@ constexpr CodePointRange kNumbers[] = {
 
 }  // namespace
 
-std::span<const CodePointRange> LetterRanges() { return kLetters; }
-std::span<const CodePointRange> NumberRanges() { return kNumbers; }
+std::span<const CodePointRange> LetterRanges() {
+  return kLetters;
+}
+std::span<const CodePointRange> NumberRanges() {
+  return kNumbers;
+}
 
 }  // namespace megakernel

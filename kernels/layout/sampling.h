@@ -66,8 +66,8 @@ MEGAKERNEL_HOST_DEVICE inline std::uint64_t ExpWeight(float x) {
 }
 
 // One block of Philox4x32-10 (Salmon et al., SC 2011): four words from a counter of four words under `seed`.
-MEGAKERNEL_HOST_DEVICE inline void PhiloxBlock(std::uint64_t seed, std::uint32_t c0, std::uint32_t c1,
-                                               std::uint32_t c2, std::uint32_t c3, std::uint32_t words[4]) {
+MEGAKERNEL_HOST_DEVICE inline void PhiloxBlock(std::uint64_t seed, std::uint32_t c0, std::uint32_t c1, std::uint32_t c2,
+                                               std::uint32_t c3, std::uint32_t words[4]) {
   std::uint32_t k0 = static_cast<std::uint32_t>(seed), k1 = static_cast<std::uint32_t>(seed >> 32);
   for (int round = 0; round < 10; ++round) {
     const std::uint64_t p0 = std::uint64_t{0xD2511F53u} * c0;

@@ -8,17 +8,28 @@ namespace megakernel::reference {
 
 const char* StageName(Stage stage) {
   switch (stage) {
-    case Stage::kEmbedding: return "embedding";
-    case Stage::kAttentionInput: return "attention input";
-    case Stage::kQuery: return "query";
-    case Stage::kKey: return "key";
-    case Stage::kValue: return "value";
-    case Stage::kAttention: return "attention";
-    case Stage::kAfterAttention: return "residual after attention";
-    case Stage::kFfnInput: return "ffn input";
-    case Stage::kActivation: return "ffn activation";
-    case Stage::kAfterFfn: return "residual after ffn";
-    case Stage::kFinal: return "final norm";
+    case Stage::kEmbedding:
+      return "embedding";
+    case Stage::kAttentionInput:
+      return "attention input";
+    case Stage::kQuery:
+      return "query";
+    case Stage::kKey:
+      return "key";
+    case Stage::kValue:
+      return "value";
+    case Stage::kAttention:
+      return "attention";
+    case Stage::kAfterAttention:
+      return "residual after attention";
+    case Stage::kFfnInput:
+      return "ffn input";
+    case Stage::kActivation:
+      return "ffn activation";
+    case Stage::kAfterFfn:
+      return "residual after ffn";
+    case Stage::kFinal:
+      return "final norm";
   }
   return "?";
 }
@@ -51,8 +62,8 @@ void Forward<Real>::Normalise(const Tensor& weight, std::int64_t num_rows, std::
 
 // Queries, keys or values of the rows: product, bias, head norm, RoPE.
 template <class Real>
-void Forward<Real>::Prepare(const Tensor& w, const Tensor& bias, const Tensor& norm, bool rotate,
-                            std::int64_t num_rows, std::vector<Real>& out) const {
+void Forward<Real>::Prepare(const Tensor& w, const Tensor& bias, const Tensor& norm, bool rotate, std::int64_t num_rows,
+                            std::vector<Real>& out) const {
   const std::int64_t head_dim = model_.shape.head_dim;
   out.resize(static_cast<std::size_t>(num_rows * w.rows));
   Multiply(w, bias, normalised_.data(), num_rows, options_.threads, out.data());

@@ -76,7 +76,7 @@ class Forward {
   ForwardOptions options_;
   std::vector<double> frequencies_;
   std::vector<LayerCache> cache_;
-  std::int64_t length_ = 0;  // positions before the step that runs
+  std::int64_t length_ = 0;       // positions before the step that runs
   std::vector<Real> residual_;    // [rows, hidden]
   std::vector<Real> normalised_;  // [rows, hidden]
   Observer observer_;

@@ -17,8 +17,9 @@ void ParallelFor(std::int64_t count, std::int64_t grain, int threads,
 template <class Real>
 void ConvertRow(const Tensor& tensor, std::int64_t row, Real* out);
 
-// y[r][o] = sum over k of x[r][k] * w[o][k], plus bias[o] where there is one. x: [num_rows, w.cols], y: [num_rows, w.rows].
-// The sum runs in 16 interleaved chains, ascending, folded pairwise: a result does not depend on num_rows or threads.
+// y[r][o] = sum over k of x[r][k] * w[o][k], plus bias[o] where there is one. x: [num_rows, w.cols], y: [num_rows,
+// w.rows]. The sum runs in 16 interleaved chains, ascending, folded pairwise: a result does not depend on num_rows or
+// threads.
 template <class Real>
 void Multiply(const Tensor& w, const Tensor& bias, const Real* x, std::int64_t num_rows, int threads, Real* y);
 

@@ -24,8 +24,8 @@ enum class RopeKind { kPlain, kLinear, kLlama3 };
 struct Rope {
   RopeKind kind = RopeKind::kPlain;
   double theta = 10000.0;
-  double factor = 1.0;            // kLinear, kLlama3
-  double low_freq_factor = 1.0;   // kLlama3, as the next two
+  double factor = 1.0;           // kLinear, kLlama3
+  double low_freq_factor = 1.0;  // kLlama3, as the next two
   double high_freq_factor = 4.0;
   double original_context = 0.0;  // positions
 };

@@ -16,7 +16,8 @@ absl::StatusOr<Arguments> Arguments::Parse(std::span<const std::string> args, st
   for (std::size_t i = 0; i < args.size(); ++i) {
     const std::string& arg = args[i];
     const std::size_t equals = arg.find('=');
-    const std::string name = arg.starts_with("--") ? arg.substr(2, equals == std::string::npos ? equals : equals - 2) : "";
+    const std::string name =
+        arg.starts_with("--") ? arg.substr(2, equals == std::string::npos ? equals : equals - 2) : "";
     const Option* option = nullptr;
     for (const Option& candidate : options) {
       if (name == candidate.name) option = &candidate;

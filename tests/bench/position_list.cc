@@ -23,7 +23,8 @@ absl::StatusOr<std::vector<std::int32_t>> ParsePositions(const std::string& text
       std::sscanf(item.c_str() + used, ":%d%n", &step, &more);
       used += more;
     }
-    if (used != static_cast<int>(item.size()) || item.empty() || first < 0 || last < first || last >= limit || step < 1) {
+    if (used != static_cast<int>(item.size()) || item.empty() || first < 0 || last < first || last >= limit ||
+        step < 1) {
       return absl::InvalidArgumentError(
           absl::StrCat("\"", item, "\" is not a position or a range such as 0-255:16 below ", limit));
     }

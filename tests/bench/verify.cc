@@ -52,8 +52,9 @@ absl::StatusOr<std::vector<test::LogitSequence>> Sequences(const Arguments& args
   if (!positions.ok()) return positions.status();
   std::vector<test::LogitSequence> sequences;
   for (std::int64_t i = 0; i < *count; ++i) {
-    sequences.push_back({test::RandomTokens(static_cast<std::uint64_t>(*seed + i), static_cast<std::int32_t>(*tokens), vocab),
-                         *positions});
+    sequences.push_back(
+        {test::RandomTokens(static_cast<std::uint64_t>(*seed + i), static_cast<std::int32_t>(*tokens), vocab),
+         *positions});
   }
   return sequences;
 }
@@ -137,12 +138,13 @@ bool Verification::Report(const test::LogitErrors& errors, double bar) const {
     json["seconds"] = seconds_;
     std::printf("%s\n", json.dump().c_str());
   } else {
-    std::printf("%s against %s: %lld positions, relative error max %.3e (row %lld) mean %.3e, absolute %.3e, "
-                "argmax differs %lld (beyond margin %lld): %s\n",
-                result_.source.c_str(), reference_.source.c_str(), static_cast<long long>(errors.num_rows),
-                errors.relative_max, static_cast<long long>(errors.worst_row), errors.relative_mean,
-                errors.absolute_max, static_cast<long long>(errors.argmax_differs),
-                static_cast<long long>(errors.argmax_differs_beyond_margin), pass ? "pass" : "FAIL");
+    std::printf(
+        "%s against %s: %lld positions, relative error max %.3e (row %lld) mean %.3e, absolute %.3e, "
+        "argmax differs %lld (beyond margin %lld): %s\n",
+        result_.source.c_str(), reference_.source.c_str(), static_cast<long long>(errors.num_rows), errors.relative_max,
+        static_cast<long long>(errors.worst_row), errors.relative_mean, errors.absolute_max,
+        static_cast<long long>(errors.argmax_differs), static_cast<long long>(errors.argmax_differs_beyond_margin),
+        pass ? "pass" : "FAIL");
   }
   return pass;
 }

@@ -1,7 +1,5 @@
 // The reference against transformers' float32 logits (goldens by tests/reference/transformers_logits.py), and against
 // itself: chunking, threads, rewinding, float mode.
-#include "kernels/reference/forward.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -11,6 +9,7 @@
 #include <numeric>
 
 #include "engine/model/hf_model.h"
+#include "kernels/reference/forward.h"
 #include "tests/support/logit_dump.h"
 #include "tests/support/reference_model.h"
 #include "tests/support/temp_checkpoint.h"

@@ -38,7 +38,9 @@ const char* DtypeName(TensorType type) {
   return type == TensorType::kBF16 ? "BF16" : type == TensorType::kF16 ? "F16" : "F32";
 }
 
-std::int64_t ElementBytes(TensorType type) { return type == TensorType::kF32 ? 4 : 2; }
+std::int64_t ElementBytes(TensorType type) {
+  return type == TensorType::kF32 ? 4 : 2;
+}
 
 // A tensor goes to the shard that its first byte falls into when all bytes are cut into equal parts, but at most one
 // past the shard before: no shard is empty.

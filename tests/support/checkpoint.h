@@ -36,10 +36,10 @@ struct PlannedTensor {
 std::vector<PlannedTensor> PlanTensors(const ModelConfig& config);
 
 struct CheckpointOptions {
-  std::string config_text;             // of config.json; copied as it is
+  std::string config_text;  // of config.json; copied as it is
   std::uint64_t seed = 0;
   TensorType type = TensorType::kBF16;  // kBF16, kF16 or kF32
-  int max_shards = 1;                  // 1 = model.safetensors; else up to that many shards and an index
+  int max_shards = 1;                   // 1 = model.safetensors; else up to that many shards and an index
   int threads = 1;
 };
 

@@ -19,9 +19,15 @@ reference::Shape ShapeOf(const ModelConfig& config) {
   shape.rope.high_freq_factor = config.rope_high_freq_factor;
   shape.rope.original_context = config.rope_original_context;
   switch (config.rope_scaling) {
-    case RopeScaling::kNone: shape.rope.kind = reference::RopeKind::kPlain; break;
-    case RopeScaling::kLinear: shape.rope.kind = reference::RopeKind::kLinear; break;
-    case RopeScaling::kLlama3: shape.rope.kind = reference::RopeKind::kLlama3; break;
+    case RopeScaling::kNone:
+      shape.rope.kind = reference::RopeKind::kPlain;
+      break;
+    case RopeScaling::kLinear:
+      shape.rope.kind = reference::RopeKind::kLinear;
+      break;
+    case RopeScaling::kLlama3:
+      shape.rope.kind = reference::RopeKind::kLlama3;
+      break;
   }
   return shape;
 }
@@ -35,10 +41,17 @@ reference::Tensor ReferenceModel::Convert(const TensorView& tensor) {
   result.cols = tensor.cols;
   result.data = tensor.data;
   switch (tensor.type) {
-    case TensorType::kF32: result.type = reference::ElementType::kF32; return result;
-    case TensorType::kF16: result.type = reference::ElementType::kF16; return result;
-    case TensorType::kBF16: result.type = reference::ElementType::kBF16; return result;
-    default: break;
+    case TensorType::kF32:
+      result.type = reference::ElementType::kF32;
+      return result;
+    case TensorType::kF16:
+      result.type = reference::ElementType::kF16;
+      return result;
+    case TensorType::kBF16:
+      result.type = reference::ElementType::kBF16;
+      return result;
+    default:
+      break;
   }
   std::vector<float>& copy = copies_.emplace_back(static_cast<std::size_t>(tensor.rows * tensor.cols));
   for (std::int64_t row = 0; row < tensor.rows; ++row) DequantizeRow(tensor, row, copy.data() + row * tensor.cols);
@@ -52,8 +65,7 @@ ReferenceModel::ReferenceModel(const Model& model) {
   view_.shape = ShapeOf(model.config());
   view_.embedding = Convert(weights.embedding);
   view_.final_norm = Convert(weights.final_norm);
-  view_.lm_head =
-      weights.lm_head.data == weights.embedding.data ? view_.embedding : Convert(weights.lm_head);
+  view_.lm_head = weights.lm_head.data == weights.embedding.data ? view_.embedding : Convert(weights.lm_head);
   for (const LayerWeights& from : weights.layers) {
     reference::Layer& to = view_.layers.emplace_back();
     to.attention_norm = Convert(from.attention_norm);
