@@ -1,7 +1,7 @@
 // Matrix products over a sixteen-lane vector. Included by one translation unit per instruction set.
 //
 // Three loops, one arithmetic (kernel_table.h):
-//   few rows of integers   unpack a tile in registers, up to kPassRows rows
+//   few rows of integers   unpack a tile in registers for up to kPassRows rows at a time
 //   many rows of integers  unpack kChunkBlocks tiles of a strip to int16 (they stay in L1), stream the rows over them
 //   floats                 acc = fma(w, x, acc) over ascending columns; one row takes four strips at a time, so that
 //                          enough chains are in flight
@@ -18,6 +18,9 @@ struct MatmulBody {
   using I = typename V::I;
   using W = typename V::W;
   static constexpr int kMaxRows = V::kPassRows;
+  // Rows above which unpacking a strip once is cheaper than unpacking it in registers for every kMaxRows rows.
+  static constexpr int kUnpackAbove = 3 * kMaxRows;
+  static constexpr int kPrefetchBytes = 4096;
 
   static const std::uint16_t* Halves(const std::byte* p) { return reinterpret_cast<const std::uint16_t*>(p); }
 
@@ -74,39 +77,41 @@ struct MatmulBody {
     }
   }
 
+  // The lines of a tile that will be read soon.
+  template <TileKind kKind>
+  static inline __attribute__((always_inline)) void Prefetch(const std::byte* tile) {
+    for (int line = 0; line < TileBytes(kKind); line += 64) __builtin_prefetch(tile + line);
+  }
+
   template <TileKind kKind, int kRows>
-  static void FewRows(const MatmulCall& call, std::int32_t row) {
+  static void FewRows(const MatmulCall& call, std::int32_t row, std::int32_t strip) {
     Activations rows[kRows];
-    for (int r = 0; r < kRows; ++r) rows[r] = call.input.Row(row + r);
-    const PackedMatrix& matrix = *call.matrix;
-    const std::byte* tile = matrix.Strip(call.first_strip);
-    for (std::int32_t s = call.first_strip; s < call.first_strip + call.num_strips; ++s) {
-      F acc[kRows];
-      for (int r = 0; r < kRows; ++r) acc[r] = V::Set1(0.0f);
-      for (std::int32_t b = 0; b < matrix.num_blocks; ++b, tile += TileBytes(kKind)) {
-        // The hardware stops at page borders and starts late on a new strip; this reaches both.
-        __builtin_prefetch(tile + 4096);
-        __builtin_prefetch(tile + 4096 + 64);
-        __builtin_prefetch(tile + 4096 + 128);
-        __builtin_prefetch(tile + 4096 + 192);
-        __builtin_prefetch(tile + 4096 + 256);
-        const std::int16_t* a[kRows];
-        I sum[kRows];
-        for (int r = 0; r < kRows; ++r) {
-          a[r] = rows[r].values + kTileCols * b;
-          sum[r] = V::ZeroI();
-        }
-        const F scales = V::LoadHalf(Halves(tile));
-        if constexpr (kKind == TileKind::kQ8) {
-          SumsQ8<kRows>(tile + 32, a, sum);
-          AddBlock<kRows, false>(sum, scales, scales, rows, b, acc);
-        } else {
-          SumsQ4<kRows>(tile + (kKind == TileKind::kQ4Min ? 64 : 32), a, sum);
-          AddBlock<kRows, true>(sum, scales, Minima(kKind, tile, scales), rows, b, acc);
-        }
-      }
-      Put<kRows>(call, row, s, acc);
+    F acc[kRows];
+    for (int r = 0; r < kRows; ++r) {
+      rows[r] = call.input.Row(row + r);
+      acc[r] = V::Set1(0.0f);
     }
+    const PackedMatrix& matrix = *call.matrix;
+    const std::byte* tile = matrix.Strip(strip);
+    for (std::int32_t b = 0; b < matrix.num_blocks; ++b, tile += TileBytes(kKind)) {
+      // The hardware's own prefetch stops at page borders and starts late on a new strip; this reaches over both.
+      if (row == 0) Prefetch<kKind>(tile + kPrefetchBytes);
+      const std::int16_t* a[kRows];
+      I sum[kRows];
+      for (int r = 0; r < kRows; ++r) {
+        a[r] = rows[r].values + kTileCols * b;
+        sum[r] = V::ZeroI();
+      }
+      const F scales = V::LoadHalf(Halves(tile));
+      if constexpr (kKind == TileKind::kQ8) {
+        SumsQ8<kRows>(tile + 32, a, sum);
+        AddBlock<kRows, false>(sum, scales, scales, rows, b, acc);
+      } else {
+        SumsQ4<kRows>(tile + (kKind == TileKind::kQ4Min ? 64 : 32), a, sum);
+        AddBlock<kRows, true>(sum, scales, Minima(kKind, tile, scales), rows, b, acc);
+      }
+    }
+    Put<kRows>(call, row, strip, acc);
   }
 
   // Tiles [first, first + count) of a strip to int16 in the order [tile][column pair][16 rows][2].
@@ -133,9 +138,10 @@ struct MatmulBody {
     }
   }
 
-  // Adds unpacked tiles [first, first + count) to the sums of rows [row, row + kRows).
-  template <bool kMinimum, int kRows>
-  static void Pass(const MatmulCall& call, std::int32_t row, std::int32_t first, int count) {
+  // Adds unpacked tiles [first, first + count) to the sums of rows [row, row + kRows). The first rows fetch the tiles
+  // that are unpacked next.
+  template <TileKind kKind, int kRows>
+  static void Pass(const MatmulCall& call, std::int32_t row, std::int32_t strip, std::int32_t first, int count) {
     MatmulScratch& scratch = *call.scratch;
     Activations rows[kRows];
     F acc[kRows];
@@ -144,7 +150,9 @@ struct MatmulBody {
       acc[r] = first == 0 ? V::Set1(0.0f) : V::Load(scratch.sums + kTileRows * (row + r));
     }
     const std::int16_t* weights = scratch.weights;
-    for (int b = 0; b < count; ++b) {
+    const std::byte* next = call.matrix->Strip(strip) + (first + count) * TileBytes(kKind);
+    for (int b = 0; b < count; ++b, next += TileBytes(kKind)) {
+      if (row == 0) Prefetch<kKind>(next);
       const std::int16_t* a[kRows];
       I sum[kRows];
       for (int r = 0; r < kRows; ++r) {
@@ -155,30 +163,29 @@ struct MatmulBody {
       for (int p = 0; p < 16; ++p, weights += 32) Step<kRows>(V::LoadW(weights), a, 2 * p, sum);
       const F scales = V::Load(scratch.scales + kTileRows * b);
       const F minima = V::Load(scratch.minima + kTileRows * b);
-      AddBlock<kRows, kMinimum>(sum, scales, minima, rows, first + b, acc);
+      AddBlock<kRows, kKind != TileKind::kQ8>(sum, scales, minima, rows, first + b, acc);
     }
     for (int r = 0; r < kRows; ++r) V::Store(scratch.sums + kTileRows * (row + r), acc[r]);
   }
 
-  template <bool kMinimum, int kRows>
-  static void PassTail(const MatmulCall& call, std::int32_t row, std::int32_t first, int count) {
+  template <TileKind kKind, int kRows>
+  static void PassTail(const MatmulCall& call, std::int32_t row, std::int32_t strip, std::int32_t first, int count) {
     if constexpr (kRows > 0) {
-      if (call.num_rows - row == kRows) return Pass<kMinimum, kRows>(call, row, first, count);
-      PassTail<kMinimum, kRows - 1>(call, row, first, count);
+      if (call.num_rows - row == kRows) return Pass<kKind, kRows>(call, row, strip, first, count);
+      PassTail<kKind, kRows - 1>(call, row, strip, first, count);
     }
   }
 
   template <TileKind kKind>
   static void ManyRows(const MatmulCall& call) {
-    constexpr bool kMinimum = kKind != TileKind::kQ8;
     const PackedMatrix& matrix = *call.matrix;
     for (std::int32_t s = call.first_strip; s < call.first_strip + call.num_strips; ++s) {
       for (std::int32_t first = 0; first < matrix.num_blocks; first += kChunkBlocks) {
         const int count = matrix.num_blocks - first < kChunkBlocks ? matrix.num_blocks - first : kChunkBlocks;
         Unpack<kKind>(matrix.Strip(s) + first * TileBytes(kKind), count, *call.scratch);
         std::int32_t row = 0;
-        for (; row + kMaxRows <= call.num_rows; row += kMaxRows) Pass<kMinimum, kMaxRows>(call, row, first, count);
-        PassTail<kMinimum, kMaxRows - 1>(call, row, first, count);
+        for (; row + kMaxRows <= call.num_rows; row += kMaxRows) Pass<kKind, kMaxRows>(call, row, s, first, count);
+        PassTail<kKind, kMaxRows - 1>(call, row, s, first, count);
       }
       for (std::int32_t row = 0; row < call.num_rows; ++row) {
         const F acc = V::Load(call.scratch->sums + kTileRows * row);
@@ -236,17 +243,21 @@ struct MatmulBody {
   }
 
   template <TileKind kKind, int kRows>
-  static void FewRowsTail(const MatmulCall& call, std::int32_t row) {
+  static void FewRowsTail(const MatmulCall& call, std::int32_t row, std::int32_t strip) {
     if constexpr (kRows > 0) {
-      if (call.num_rows - row == kRows) return FewRows<kKind, kRows>(call, row);
-      FewRowsTail<kKind, kRows - 1>(call, row);
+      if (call.num_rows - row == kRows) return FewRows<kKind, kRows>(call, row, strip);
+      FewRowsTail<kKind, kRows - 1>(call, row, strip);
     }
   }
 
   template <TileKind kKind>
   static void IntegerRows(const MatmulCall& call) {
-    if (call.num_rows > kMaxRows) return ManyRows<kKind>(call);
-    FewRowsTail<kKind, kMaxRows>(call, 0);
+    if (call.num_rows > kUnpackAbove) return ManyRows<kKind>(call);
+    for (std::int32_t s = call.first_strip; s < call.first_strip + call.num_strips; ++s) {
+      std::int32_t row = 0;
+      for (; row + kMaxRows <= call.num_rows; row += kMaxRows) FewRows<kKind, kMaxRows>(call, row, s);
+      FewRowsTail<kKind, kMaxRows - 1>(call, row, s);
+    }
   }
 
   static void Run(const MatmulCall& call) {
