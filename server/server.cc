@@ -31,13 +31,20 @@ constexpr int kEncodingThreads = 2;
 
 constexpr const char* kServiceNames[] = {"", "megakernel.v1.InferenceService", "megakernel.v1.SessionService"};
 
-// Adds reflection to one server; gRPC's own switch would add it to every server of the process.
+// Switches reflection on or off for one server. Where the reflection library is linked whole it adds itself to every
+// server of the process; where it is not, nobody does.
 class ReflectionOption final : public grpc::ServerBuilderOption {
  public:
+  explicit ReflectionOption(bool enabled) : enabled_(enabled) {}
   void UpdateArguments(grpc::ChannelArguments*) override {}
   void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
-    plugins->push_back(std::make_unique<grpc::reflection::ProtoServerReflectionPlugin>());
+    auto reflection = std::make_unique<grpc::reflection::ProtoServerReflectionPlugin>();
+    std::erase_if(*plugins, [&](const auto& plugin) { return plugin->name() == reflection->name(); });
+    if (enabled_) plugins->push_back(std::move(reflection));
   }
+
+ private:
+  const bool enabled_;
 };
 
 void Configure(const ServerSettings& settings, grpc::ServerBuilder& builder) {
@@ -48,7 +55,7 @@ void Configure(const ServerSettings& settings, grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinPingIntervalMs);
-  if (settings.reflection) builder.SetOption(std::make_unique<ReflectionOption>());
+  builder.SetOption(std::make_unique<ReflectionOption>(settings.reflection));
 }
 
 }  // namespace
