@@ -82,7 +82,7 @@ def plan_tensors(config: dict) -> list:
     for layer in range(config["num_hidden_layers"]):
         p = f"model.layers.{layer}."
         a = p + "self_attn."
-        qk_gain = 1.0 if qk_norm else 1.5
+        qk_gain = 1.0 if qk_norm else 1.25
         vector(p + "input_layernorm.weight", hidden, 1.0, 0.1)
         matrix(a + "q_proj.weight", q_width, hidden, qk_gain)
         matrix(a + "k_proj.weight", kv_width, hidden, qk_gain)
@@ -92,8 +92,8 @@ def plan_tensors(config: dict) -> list:
             vector(a + "k_proj.bias", kv_width, 0.0, 0.5)
             vector(a + "v_proj.bias", kv_width, 0.0, 0.5)
         if qk_norm:
-            vector(a + "q_norm.weight", head_dim, 1.5, 0.15)
-            vector(a + "k_norm.weight", head_dim, 1.5, 0.15)
+            vector(a + "q_norm.weight", head_dim, 1.25, 0.125)
+            vector(a + "k_norm.weight", head_dim, 1.25, 0.125)
         matrix(a + "o_proj.weight", hidden, q_width, 0.5)
         vector(p + "post_attention_layernorm.weight", hidden, 1.0, 0.1)
         matrix(p + "mlp.gate_proj.weight", ffn, hidden, 1.0)

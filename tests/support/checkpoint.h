@@ -3,8 +3,10 @@
 // Scales, so that activations neither die nor blow up over any depth. Every matrix has std = gain / sqrt(inputs), and
 // every matrix but the head reads a normalised vector (root mean square about 1), so its outputs have a root mean
 // square of about `gain`, whatever the shape:
-//   queries and keys  scores q.k / sqrt(head_dim) of std 2.25: peaked attention, as trained models have
-//                     (gain 1.5, or gain 1 under q_norm and k_norm weights of mean 1.5)
+//   queries and keys  gain 1.25, or gain 1 under q_norm and k_norm weights of mean 1.25: scores q.k / sqrt(head_dim) of
+//                     std 1.6. Sharper attention multiplies rounding errors (std 2.25: three times those of std 1, more
+//                     than trained models show); flatter attention averages so many values at long contexts that a
+//                     page left out would not be seen
 //   values, gate, up  gain 1
 //   o, down           gain 0.5: a layer adds a root mean square of about 0.3 to 0.6, so the residual grows as the root
 //                     of the depth (about 2 to 3 after 28 layers)

@@ -7,7 +7,7 @@ namespace megakernel::test {
 namespace {
 
 constexpr Distribution kNorm = {.mean = 1.0, .std = 0.1};
-constexpr Distribution kHeadNorm = {.mean = 1.5, .std = 0.15};
+constexpr Distribution kHeadNorm = {.mean = 1.25, .std = 0.125};
 constexpr Distribution kBias = {.mean = 0.0, .std = 0.5};
 
 PlannedTensor Matrix(std::string name, std::int64_t rows, std::int64_t cols, double gain) {
@@ -17,7 +17,7 @@ PlannedTensor Matrix(std::string name, std::int64_t rows, std::int64_t cols, dou
 void PlanLayer(const ModelConfig& c, const std::string& prefix, std::vector<PlannedTensor>& plan) {
   const std::int64_t q_width = std::int64_t{c.num_q_heads} * c.head_dim;
   const std::int64_t kv_width = std::int64_t{c.num_kv_heads} * c.head_dim;
-  const double qk_gain = c.qk_norm ? 1.0 : 1.5;
+  const double qk_gain = c.qk_norm ? 1.0 : 1.25;
   const std::string attention = prefix + "self_attn.";
   plan.push_back({prefix + "input_layernorm.weight", {c.hidden}, kNorm});
   plan.push_back(Matrix(attention + "q_proj.weight", q_width, c.hidden, qk_gain));
