@@ -57,6 +57,11 @@ absl::Status BpeTokenizer::Build(const BpeVocabulary& vocabulary) {
     return absl::InvalidArgumentError(absl::StrCat("pre-tokenizer ", Quoted(vocabulary.pre_tokenizer),
                                                    " is not supported (", PreTokenizerNames(), ")"));
   }
+  if (rules_->normalized) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("pre-tokenizer ", Quoted(vocabulary.pre_tokenizer),
+                     " needs text in Unicode's form C (NFC), which is not supported yet"));
+  }
   if (vocabulary.kinds.size() != vocabulary.tokens.size()) {
     return absl::InvalidArgumentError(
         absl::StrCat(vocabulary.kinds.size(), " token types for ", vocabulary.tokens.size(), " tokens"));

@@ -8,10 +8,11 @@ namespace megakernel {
 namespace {
 
 constexpr PreTokenizer kTable[] = {
-    {.name = "gpt-2", .style = WordStyle::kGpt2, .max_digits = 0, .isolate_numbers = false, .whole_words = false},
-    {.name = "smollm", .style = WordStyle::kGpt2, .max_digits = 0, .isolate_numbers = true, .whole_words = false},
-    {.name = "llama-bpe", .style = WordStyle::kGpt4, .max_digits = 3, .isolate_numbers = false, .whole_words = true},
-    {.name = "qwen2", .style = WordStyle::kGpt4, .max_digits = 1, .isolate_numbers = false, .whole_words = false},
+    // name, style, max_digits, isolate_numbers, normalized, whole_words
+    {"gpt-2", WordStyle::kGpt2, 0, false, false, false},
+    {"smollm", WordStyle::kGpt2, 0, true, false, false},
+    {"llama-bpe", WordStyle::kGpt4, 3, false, false, true},
+    {"qwen2", WordStyle::kGpt4, 1, false, true, false},
 };
 
 constexpr std::uint32_t kLongS = 0x17f;  // folds to 's', so (?i:'s) takes it too

@@ -26,6 +26,7 @@ struct PreTokenizer {
   WordStyle style;
   std::int32_t max_digits;  // kGpt4
   bool isolate_numbers;     // every \p{N} is cut out first, and the expression sees the pieces between
+  bool normalized;          // text is brought to Unicode's form C first; not implemented, so the tokenizer is refused
   bool whole_words;         // a word that is in the vocabulary is one token, whatever the merges say
 };
 

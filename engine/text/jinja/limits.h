@@ -11,10 +11,10 @@ inline constexpr int kMaxSyntaxDepth = 200;              // nested expressions a
 inline constexpr int kMaxValueDepth = 100;               // lists in lists
 inline constexpr std::int64_t kMaxValueNodes = 1 << 20;  // elements of one list or dictionary, nested ones included
 inline constexpr std::size_t kMaxEntries = 1000;         // of one dictionary or namespace: they are searched in order
-inline constexpr std::size_t kMaxOutputBytes = 64 << 20;
+inline constexpr std::size_t kMaxOutputBytes = 16 << 20;
 inline constexpr std::int64_t kMaxRange = 1'000'000;
 // Of one rendering: expressions and statements evaluated, plus one for every 16 bytes
 // of text made or compared and for every element walked over.
-inline constexpr std::int64_t kMaxWork = 20'000'000;
+inline constexpr std::int64_t kMaxWork = 10'000'000;
 
 }  // namespace megakernel::jinja

@@ -99,6 +99,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadVocabulary{"Repeated", [](BpeVocabulary& v) { v.tokens[5] = "a"; }, "token 5 repeats token 0, \"a\""},
         BadVocabulary{"Kinds", [](BpeVocabulary& v) { v.kinds.pop_back(); }, "8 token types for 9 tokens"},
         BadVocabulary{"PreTokenizer", [](BpeVocabulary& v) { v.pre_tokenizer = "odd"; }, "pre-tokenizer \"odd\""},
+        BadVocabulary{"Normalized", [](BpeVocabulary& v) { v.pre_tokenizer = "qwen2"; },
+                      "pre-tokenizer \"qwen2\" needs text in Unicode's form C"},
         BadVocabulary{"NoSpace", [](BpeVocabulary& v) { v.merges[1] = "bc"; }, "merge 1 \"bc\" is not two tokens"},
         BadVocabulary{"TwoSpaces", [](BpeVocabulary& v) { v.merges[1] = "b c d"; }, "merge 1 \"b c d\" is not two"},
         BadVocabulary{"NoLeft", [](BpeVocabulary& v) { v.merges[0] = "q b"; }, "merge 0 \"q b\" joins something"},
