@@ -1,6 +1,7 @@
 // Attention over a sixteen-lane vector. Included by one translation unit per instruction set.
 //
-// One block of 64 positions: keys and values to fp32 in scratch (any page size gives the same block), then
+// One block of 64 positions. Where several tiles of queries read it, or a page does not hold it whole, keys and values
+// go to fp32 in scratch first (any page size gives the same block); else they are read where they lie. Then
 //   scores  lanes are positions, one chain of fused multiply-adds over ascending head_dim
 //   weights exp(score - block maximum); positions beyond a query's length count for nothing, whatever memory holds
 //   values  lanes are elements, one chain over ascending positions
@@ -63,8 +64,36 @@ struct AttentionBody {
     return floats[0];
   }
 
+  // The keys and values of a block: fp32 in scratch or either type in a page.
   template <class T>
-  static void LoadBlock(const AttendCall& call, std::int32_t block, std::int32_t count) {
+  struct BlockView {
+    const T* keys;    // [head_dim][key_stride], of which 64 are the block's
+    const T* values;  // [64][head_dim]
+    std::int32_t key_stride;
+    const std::byte* next;  // keys of the block after this one
+  };
+
+  static const std::byte* PageOf(const KvPlanes& kv, std::int32_t position) {
+    return kv.pool + kv.pages[position / kv.page_tokens] * kv.page_bytes;
+  }
+
+  // REQUIRES: page_tokens % 64 == 0.
+  template <class T>
+  static BlockView<T> InPage(const AttendCall& call, std::int32_t block) {
+    const KvPlanes& kv = call.kv;
+    const std::int32_t slot = block * kBlock % kv.page_tokens;
+    const auto keys_at = [&](std::int32_t b) {
+      return PageOf(kv, b * kBlock) + kv.key_offset +
+             b * kBlock % kv.page_tokens * static_cast<std::int32_t>(sizeof(T));
+    };
+    const std::byte* values = PageOf(kv, block * kBlock) + kv.value_offset;
+    const std::int32_t after = block + 1 < call.last_block ? block + 1 : block;
+    return {reinterpret_cast<const T*>(keys_at(block)),
+            reinterpret_cast<const T*>(values) + std::int64_t{slot} * kv.head_dim, kv.page_tokens, keys_at(after)};
+  }
+
+  template <class T>
+  static BlockView<float> LoadBlock(const AttendCall& call, std::int32_t block, std::int32_t count) {
     const KvPlanes& kv = call.kv;
     const std::int32_t tokens = kv.page_tokens;
     const std::int32_t dim = kv.head_dim;
@@ -72,7 +101,7 @@ struct AttentionBody {
       const std::int32_t position = block * kBlock + done;
       const std::int32_t slot = position % tokens;
       const std::int32_t run = count - done < tokens - slot ? count - done : tokens - slot;
-      const std::byte* page = kv.pool + kv.pages[position / tokens] * kv.page_bytes;
+      const std::byte* page = PageOf(kv, position);
       const T* keys = reinterpret_cast<const T*>(page + kv.key_offset) + slot;
       const T* values = reinterpret_cast<const T*>(page + kv.value_offset) + std::int64_t{slot} * dim;
       const bool whole = tokens % kBlock == 0;
@@ -82,19 +111,23 @@ struct AttentionBody {
       Convert(values, run * dim, true, call.scratch.values + done * dim);
       done += run;
     }
+    const auto* scratch = reinterpret_cast<const std::byte*>(call.scratch.keys);
+    return {call.scratch.keys, call.scratch.values, kBlock, scratch};
   }
 
-  template <int kQueries>
-  static void Scores(const AttendCall& call, std::int32_t first) {
+  template <int kQueries, class T>
+  static void Scores(const AttendCall& call, const BlockView<T>& view, std::int32_t first) {
     const std::int32_t dim = call.kv.head_dim;
     const float* q = call.queries + std::int64_t{first} * dim;
     for (int half = 0; half < kBlock; half += 32) {
       F acc[kQueries][2];
       for (int i = 0; i < kQueries; ++i) acc[i][0] = acc[i][1] = V::Set1(0.0f);
-      const float* keys = call.scratch.keys + half;
-      for (std::int32_t d = 0; d < dim; ++d, keys += kBlock) {
-        const F k0 = V::Load(keys);
-        const F k1 = V::Load(keys + 16);
+      const T* keys = view.keys + half;
+      const std::byte* next = view.next + half * static_cast<std::int32_t>(sizeof(T));
+      for (std::int32_t d = 0; d < dim; ++d, keys += view.key_stride) {
+        __builtin_prefetch(next + std::int64_t{d} * view.key_stride * static_cast<std::int32_t>(sizeof(T)));
+        const F k0 = Widen(keys);
+        const F k1 = Widen(keys + 16);
 #pragma GCC unroll 3
         for (int i = 0; i < kQueries; ++i) {
           const F x = V::Set1(q[i * dim + d]);
@@ -127,17 +160,18 @@ struct AttentionBody {
     m_and_l[1] = V::ReduceAdd(V::Add(V::Add(s[0], s[1]), V::Add(s[2], s[3])));
   }
 
-  template <int kQueries>
-  static void Values(const AttendCall& call, std::int32_t first, std::int32_t count, float* const* out) {
+  template <int kQueries, class T>
+  static void Values(const AttendCall& call, const BlockView<T>& view, std::int32_t first, std::int32_t count,
+                     float* const* out) {
     const std::int32_t dim = call.kv.head_dim;
     const float* weights = call.scratch.scores + first * kBlock;
     for (std::int32_t d = 0; d < dim; d += 32) {
       F acc[kQueries][2];
       for (int i = 0; i < kQueries; ++i) acc[i][0] = acc[i][1] = V::Set1(0.0f);
-      const float* values = call.scratch.values + d;
+      const T* values = view.values + d;
       for (std::int32_t t = 0; t < count; ++t, values += dim) {
-        const F v0 = V::Load(values);
-        const F v1 = V::Load(values + 16);
+        const F v0 = Widen(values);
+        const F v1 = Widen(values + 16);
 #pragma GCC unroll 3
         for (int i = 0; i < kQueries; ++i) {
           const F w = V::Set1(weights[i * kBlock + t]);
@@ -152,11 +186,11 @@ struct AttentionBody {
     }
   }
 
-  template <int kQueries>
-  static void Tile(const AttendCall& call, std::int32_t first, std::int32_t block) {
+  template <int kQueries, class T>
+  static void Tile(const AttendCall& call, const BlockView<T>& view, std::int32_t first, std::int32_t block) {
     const std::int32_t dim = call.kv.head_dim;
     const std::int32_t stride = StateFloats(dim);
-    Scores<kQueries>(call, first);
+    Scores<kQueries>(call, view, first);
     alignas(64) float states[kQueries * (kMaxHeadDim + 16)];
     float* out[kQueries];
     std::int32_t longest = 0;
@@ -168,7 +202,7 @@ struct AttentionBody {
       if (count > longest) longest = count;
       Weights(call.scratch.scores + query * kBlock, count, out[i] + dim);
     }
-    Values<kQueries>(call, first, longest, out);
+    Values<kQueries>(call, view, first, longest, out);
     if (call.partials != nullptr) return;
     for (int i = 0; i < kQueries; ++i) {
       Fold(call.scratch.states + std::int64_t{first + i} * stride, out[i], dim, block == 0);
@@ -180,17 +214,29 @@ struct AttentionBody {
     return count < kBlock ? count : kBlock;
   }
 
-  static void Attend(const AttendCall& call) {
+  template <class T>
+  static void Tiles(const AttendCall& call, const BlockView<T>& view, std::int32_t first, std::int32_t block) {
+    for (; first + kTile <= call.num_queries; first += kTile) Tile<kTile>(call, view, first, block);
+    if (call.num_queries - first == 2) Tile<2>(call, view, first, block);
+    if (call.num_queries - first == 1) Tile<1>(call, view, first, block);
+  }
+
+  template <class T>
+  static void AttendTo(const AttendCall& call) {
     const std::int32_t last = call.num_queries - 1;
     for (std::int32_t block = call.first_block; block < call.last_block; ++block) {
-      const std::int32_t count = Count(call.lengths[last], block);
-      call.kv.half ? LoadBlock<std::uint16_t>(call, block, count) : LoadBlock<float>(call, block, count);
       std::int32_t first = 0;  // queries ascend: those that end before the block come first
       while (Count(call.lengths[first], block) <= 0) ++first;
-      for (; first + kTile <= call.num_queries; first += kTile) Tile<kTile>(call, first, block);
-      if (call.num_queries - first == 2) Tile<2>(call, first, block);
-      if (call.num_queries - first == 1) Tile<1>(call, first, block);
+      if (call.kv.page_tokens % kBlock == 0 && call.num_queries - first <= kTile) {
+        Tiles(call, InPage<T>(call, block), first, block);
+      } else {
+        Tiles(call, LoadBlock<T>(call, block, Count(call.lengths[last], block)), first, block);
+      }
     }
+  }
+
+  static void Attend(const AttendCall& call) {
+    call.kv.half ? AttendTo<std::uint16_t>(call) : AttendTo<float>(call);
   }
 
   static void Fold(float* total, const float* block, std::int32_t dim, bool first) {
