@@ -30,6 +30,17 @@ std::string OperationPath(const v1::DecodeRequest& request) {
   return "";
 }
 
+// The field that `error` blames, as a path in DecodeRequest.
+std::string OperationField(const v1::DecodeRequest& request, const absl::Status& error) {
+  const std::string field = FieldOf(error);
+  if (field.empty() || field == "open" || field == "operation") return field;
+  const std::string path = OperationPath(request);
+  if (field.starts_with(path)) return field;
+  // To the engine an append is a generation of no tokens; what it says of that generation is said of the operation.
+  if (request.has_append() && field != "expected_length") return path;
+  return absl::StrCat(path, ".", field);
+}
+
 absl::Status CancelledByCaller() {
   return MakeError(absl::StatusCode::kCancelled, ErrorReason::kCancelled, "cancelled before it ran");
 }
@@ -251,7 +262,7 @@ void DecodeCall::Complete() {
 
 void DecodeCall::CompleteWith(const absl::Status& error) {
   if (!outbox_.ending()) {
-    *AddResponse().mutable_error() = ToOperationError(error, OperationPath(current_.request), session_length_);
+    *AddResponse().mutable_error() = ToOperationError(error, OperationField(current_.request, error), session_length_);
   }
   Complete();
 }

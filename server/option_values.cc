@@ -33,8 +33,8 @@ absl::StatusOr<std::int64_t> ParseSize(std::string_view text) {
   }
   rest = absl::StripTrailingAsciiWhitespace(rest);
   double number = 0;
-  if (rest.empty() || !absl::ascii_isdigit(static_cast<unsigned char>(rest.front())) ||
-      !absl::SimpleAtod(rest, &number)) {
+  const bool plain = rest.find_first_not_of("0123456789.") == rest.npos;  // no exponents, signs, hexadecimal or "inf"
+  if (!plain || !absl::SimpleAtod(rest, &number)) {
     return bad;
   }
   const double bytes = std::ldexp(number, shift);

@@ -33,6 +33,7 @@ bool PromptEncoder::adds_bos() const {
 }
 
 absl::Status PromptEncoder::CheckText(std::string_view text, const std::string& path) const {
+  if (!model_.has_tokenizer()) return FieldError(path, "the model has no tokenizer; send tokens");
   if (text.size() > kMaxTextBytes) {
     return FieldError(path, absl::StrCat(text.size(), " bytes of text; at most ", kMaxTextBytes));
   }

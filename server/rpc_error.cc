@@ -1,7 +1,5 @@
 #include "server/rpc_error.h"
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/str_cat.h"
 #include "engine/core/error.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
@@ -81,16 +79,12 @@ RpcError ToRpcError(const absl::Status& status) {
   return error;
 }
 
-v1::OperationError ToOperationError(const absl::Status& status, const std::string& prefix, std::int32_t length) {
+v1::OperationError ToOperationError(const absl::Status& status, const std::string& field, std::int32_t length) {
   v1::OperationError error;
   error.set_code(static_cast<int>(status.code()));
   error.set_reason(Reason(status));
   error.set_message(Message(status));
-  if (const std::string field = FieldOf(status); !field.empty()) {
-    error.set_field(prefix.empty() || field == prefix || field.starts_with(prefix + ".")
-                        ? field
-                        : absl::StrCat(prefix, ".", field));
-  }
+  error.set_field(field);
   error.set_length(length);
   return error;
 }

@@ -25,8 +25,7 @@ struct RpcError {
 // REQUIRES: !status.ok().
 RpcError ToRpcError(const absl::Status& status);
 
-// The same inside a Decode stream. `prefix` is where the field's path begins in DecodeRequest: "decode", "append".
-// `length` is that of the session.
-v1::OperationError ToOperationError(const absl::Status& status, const std::string& prefix, std::int32_t length);
+// The same inside a Decode stream. `field` is the path in DecodeRequest, `length` that of the session.
+v1::OperationError ToOperationError(const absl::Status& status, const std::string& field, std::int32_t length);
 
 }  // namespace megakernel

@@ -35,6 +35,7 @@ absl::Status Tokenize(const PromptEncoder& encoder, const Model& model, const v1
 }
 
 absl::Status Detokenize(const Model& model, const v1::DetokenizeRequest& request, v1::DetokenizeResponse& response) {
+  if (!model.has_tokenizer()) return FieldError("token_ids", "the model has no tokenizer: its tokens have no text");
   if (request.token_ids_size() > kMaxDetokenizeTokens) {
     return FieldError("token_ids", absl::StrCat(request.token_ids_size(), " tokens; at most ", kMaxDetokenizeTokens));
   }

@@ -117,7 +117,7 @@ v1::GenerateRequest GreedyRequest(int max_tokens, const std::string& session) {
 
 v1::GenerateRequest TokensRequest(const std::vector<TokenId>& tokens, int max_tokens, const std::string& session) {
   v1::GenerateRequest request = GreedyRequest(max_tokens, session);
-  request.mutable_tokens()->mutable_ids()->Add(tokens.begin(), tokens.end());
+  if (!tokens.empty()) request.mutable_tokens()->mutable_ids()->Add(tokens.begin(), tokens.end());
   return request;
 }
 

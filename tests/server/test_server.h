@@ -84,7 +84,7 @@ struct Generated {
 Generated Generate(v1::InferenceService::Stub& stub, const v1::GenerateRequest& request,
                    absl::Duration timeout = absl::Seconds(20));
 
-// Requests in one line.
+// Greedy requests. No tokens: the session goes on where it ended. max_tokens 0: as many as fit.
 v1::GenerateRequest TokensRequest(const std::vector<TokenId>& tokens, int max_tokens, const std::string& session = "");
 v1::GenerateRequest TextRequest(const std::string& text, int max_tokens, const std::string& session = "");
 
