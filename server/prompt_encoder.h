@@ -28,7 +28,7 @@ class PromptEncoder {
   // Whether text at the start of a sequence gets a beginning-of-sequence token.
   bool adds_bos() const;
 
-  // Sizes, roles, UTF-8, and whether the model has a chat template: everything that needs no tokenizer. Cheap.
+  // Sizes, roles, and whether the model has a tokenizer or a chat template: everything that needs no encoding. Cheap.
   absl::Status CheckText(std::string_view text, const std::string& path) const;
   absl::Status CheckChat(const v1::ChatPrompt& chat, const std::string& path) const;
 

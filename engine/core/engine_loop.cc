@@ -47,6 +47,9 @@ absl::StatusOr<std::shared_ptr<TokenStream>> EngineLoop::Generate(GenerateReques
   if (draining()) return DrainingError();
   MK_RETURN_IF_ERROR(Health());
   MK_RETURN_IF_ERROR(ValidateRequest(request, info(), max_context_));
+  if (!model_->has_tokenizer() && !request.stop_strings.empty()) {
+    return FieldError("stopping.stop", "the model has no tokenizer: nothing it generates can match a text");
+  }
   if (const int waiting = waiting_.fetch_add(1, std::memory_order_relaxed); waiting >= options_.max_queue) {
     waiting_.fetch_sub(1, std::memory_order_relaxed);
     return MakeError(absl::StatusCode::kResourceExhausted, ErrorReason::kQueueFull,
