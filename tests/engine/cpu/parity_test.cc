@@ -12,10 +12,8 @@
 #include <map>
 #include <vector>
 
-#include "engine/cpu/forward.h"
-#include "engine/cpu/isa.h"
-#include "engine/cpu/processor_count.h"
 #include "engine/model/model.h"
+#include "tests/engine/cpu/evaluator.h"
 
 namespace megakernel::cpu {
 namespace {
@@ -61,52 +59,6 @@ std::vector<Golden> ReadGoldens() {
   return file ? goldens : std::vector<Golden>{};
 }
 
-// The forward pass without lanes and sampling: logits of all positions of a sequence.
-class Evaluator {
- public:
-  Evaluator(const Model& model, bool fp32) : config_(model.config()), team_(std::min(UsableProcessors(), 4)) {
-    packed_ = std::make_unique<PackedModel>(*PackedModel::Pack(model, fp32, team_));
-    const layout::KvGeometry geometry = {
-        layout::KvLayout::kHeadMajor, config_.num_layers, config_.num_kv_heads, config_.head_dim, 64, fp32 ? 4 : 2};
-    kv_ = std::make_unique<KvStore>(*KvStore::Create(geometry, kPages));
-    forward_ = *Forward::Create(model, *packed_, **KernelsFor(CpuIsa::kAuto), *kv_,
-                                {.max_rows = kPages * 64, .max_context = kPages * 64, .num_threads = team_.size()});
-    for (PageId page = 0; page < kPages; ++page) pages_.push_back(page);
-  }
-
-  // Calls visit(position, logits) for positions from `first` on.
-  template <class Visit>
-  void Run(const std::vector<TokenId>& tokens, std::int32_t first, Visit visit) {
-    Batch batch;
-    const auto count = static_cast<std::int32_t>(tokens.size());
-    batch.Add(tokens.data(), {0, count, 0, pages_.data()});
-    forward_->Begin(batch);
-    std::vector<std::int32_t> rows(static_cast<std::size_t>(count));
-    for (std::int32_t i = 0; i < count; ++i) rows[i] = i;
-    team_.Run([&](Worker& worker) {
-      forward_->RunLayers(worker, heartbeat_);
-      for (std::int32_t from = first; from < count; from += kLogitRows) {
-        const std::int32_t n = std::min(kLogitRows, count - from);
-        forward_->Logits(worker, std::span(rows).subspan(from, n));
-        if (worker.index() == 0) {
-          for (std::int32_t i = 0; i < n; ++i) visit(from + i, forward_->LogitsOf(i));
-        }
-        worker.Barrier();
-      }
-    });
-  }
-
- private:
-  static constexpr std::int32_t kPages = 8;
-  const ModelConfig& config_;
-  ThreadTeam team_;
-  std::unique_ptr<PackedModel> packed_;
-  std::unique_ptr<KvStore> kv_;
-  std::unique_ptr<Forward> forward_;
-  std::vector<PageId> pages_;
-  std::atomic<std::uint64_t> heartbeat_{0};
-};
-
 // `bound`: the largest logit error that the run may have.
 void ExpectParity(bool fp32, double bound) {
   const char* path = std::getenv("MEGAKERNEL_TEST_MODEL");
@@ -115,7 +67,7 @@ void ExpectParity(bool fp32, double bound) {
   ASSERT_TRUE(model.ok()) << model.status();
   const std::vector<Golden> goldens = ReadGoldens();
   ASSERT_EQ(goldens.size(), 20u);
-  Evaluator evaluator(**model, fp32);
+  test::Evaluator evaluator(**model, {.fp32 = fp32, .fp32_kv = fp32});
   const std::int32_t vocab = (*model)->config().vocab;
   double error = 0;
   int positions = 0;
@@ -150,10 +102,14 @@ void ExpectParity(bool fp32, double bound) {
 
 // The executor's arithmetic has the same bits on every machine and thread count, so the bounds stand close above what
 // is measured. fp32 on both sides: two orders of summation through 30 layers (measured 1.6e-4).
-TEST(ParityTest, ReferenceMode) { ExpectParity(true, 2.5e-4); }
+TEST(ParityTest, ReferenceMode) {
+  ExpectParity(true, 2.5e-4);
+}
 
 // 16-bit activations and fp16 keys and values (measured 2.2e-2).
-TEST(ParityTest, SixteenBitActivations) { ExpectParity(false, 2.5e-2); }
+TEST(ParityTest, SixteenBitActivations) {
+  ExpectParity(false, 2.5e-2);
+}
 
 }  // namespace
 }  // namespace megakernel::cpu

@@ -50,7 +50,8 @@ class SyntheticModel final : public Model {
   std::int64_t weight_bytes() const override { return weight_bytes_; }
   const std::string& identity() const override { return identity_; }
 
-  // For tests that damage a model.
+  // For tests that damage or vary a model.
+  ModelConfig& mutable_config() { return config_; }
   ModelWeights& mutable_weights() { return weights_; }
 
  private:
