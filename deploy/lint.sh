@@ -2,7 +2,7 @@
 # Checks form: clang-format, shellcheck, buf lint and clang-tidy, over the files that git knows.
 #   deploy/lint.sh [--fix] [format] [shell] [proto] [tidy]      default: all four
 # --fix formats the C++ files in place instead and checks nothing. Needs `deploy/setup.sh lint`; tidy needs a configured
-# build/cpu with its generated code.
+# build/cpu with its generated code. $MK_TIDY narrows tidy to some folders, for example "clients/cli engine/core".
 set -euo pipefail
 me=lint
 # shellcheck source=deploy/lib/common.sh
@@ -35,9 +35,10 @@ check_proto() {
 
 # .clang-tidy names the checks. One file per process, as many at once as there are cores.
 check_tidy() {
-  local units
+  local units folders
   [ -f build/cpu/compile_commands.json ] || die "tidy needs build/cpu: run 'make build'"
-  mapfile -t units < <(git ls-files 'engine/*.cc' 'kernels/*.cc' 'server/*.cc' 'clients/*.cc' |
+  read -ra folders <<<"${MK_TIDY:-engine kernels server clients}"
+  mapfile -t units < <(git ls-files "${folders[@]/%//*.cc}" |
     while read -r file; do if grep -qF "$root/$file\"" build/cpu/compile_commands.json; then echo "$file"; fi; done)
   [ ${#units[@]} -gt 0 ] || die "tidy: build/cpu/compile_commands.json names none of the sources"
   printf '%s\n' "${units[@]}" | xargs -P "${MK_JOBS:-$(nproc)}" -n 1 clang-tidy --quiet -p build/cpu 2>/dev/null ||
