@@ -16,6 +16,7 @@ struct Subcommand {
 
 int RunCpu(std::span<const std::string> args);
 int RunMakeCheckpoint(std::span<const std::string> args);
+int RunServe(std::span<const std::string> args);
 int RunVerify(std::span<const std::string> args);
 
 }  // namespace megakernel::bench
