@@ -4,6 +4,7 @@
 // to gRPC's acceptance of the message that carries it, and tokens per second. Server and client share this process and
 // its processors.
 #include <grpcpp/grpcpp.h>
+#include <sys/resource.h>
 
 #include <atomic>
 #include <cstdio>
@@ -148,14 +149,26 @@ class ServingPath {
   std::vector<std::unique_ptr<v1::InferenceService::Stub>> stubs_;
 };
 
+// Processor time of this process, all threads.
+double CpuSeconds() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
+  };
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
 // One row of the report; empty when the run failed.
 Json Measure(const Setup& setup) {
   const std::unique_ptr<ServingPath> path = ServingPath::Start(setup);
   if (path == nullptr || path->Run(setup.streams, std::min(kWarmTokens, setup.tokens)) < 0) return {};
   path->latency().Reset();
+  const double cpu_start = CpuSeconds();
   const absl::Time start = absl::Now();
   const std::int64_t received = path->Run(setup.streams, setup.tokens);
   const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
+  const double cpu_seconds = CpuSeconds() - cpu_start;
   if (received != std::int64_t{setup.streams} * setup.tokens) return {};
   const auto ms = [&](double q) { return absl::ToDoubleMilliseconds(path->latency().Quantile(q)); };
   return {{"step_ms", absl::ToDoubleMilliseconds(setup.step)},
@@ -166,6 +179,8 @@ Json Measure(const Setup& setup) {
           {"drained_to_accepted_p50_ms", ms(0.5)},
           {"drained_to_accepted_p99_ms", ms(0.99)},
           {"drained_to_accepted_max_ms", ms(1)},
+          {"cpu_us_per_token", cpu_seconds * 1e6 / static_cast<double>(received)},  // server, client and fake together
+          {"cpus_used", cpu_seconds / seconds},
           {"tokens_per_s_stream", static_cast<double>(received) / seconds / setup.streams},
           {"tokens_per_s_total", static_cast<double>(received) / seconds}};
 }
