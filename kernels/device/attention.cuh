@@ -19,7 +19,7 @@ namespace megakernel::device {
 
 template <int kHeadDim>
 struct AttentionShape {
-  static constexpr int kHalves = kHeadDim / 64;           // chunks of a score
+  static constexpr int kHalves = kHeadDim / 64;  // chunks of a score
   static constexpr int kTeamWarps = 4 * kHalves;
   static constexpr int kTeams = layout::kConsumerWarps / kTeamWarps;
   static constexpr int kScoreStride = layout::kAttentionBlock + 4;
@@ -44,7 +44,9 @@ struct AttentionScratch {
 };
 
 // Weight of a block in its super-block, and the like.
-__device__ __forceinline__ float FoldWeight(float maximum, float of_all) { return Exp2(maximum - of_all); }
+__device__ __forceinline__ float FoldWeight(float maximum, float of_all) {
+  return Exp2(maximum - of_all);
+}
 
 template <int kHeadDim>
 __device__ __forceinline__ void GatherHeads(Block& b, std::int32_t layer) {
@@ -166,9 +168,8 @@ struct ItemWorker {
     }
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      operands.value[i] = ValueToken(i) < first_position
-                              ? LoadUncached(values + (ValueToken(i) - first_token) * stride)
-                              : uint4{};
+      operands.value[i] =
+          ValueToken(i) < first_position ? LoadUncached(values + (ValueToken(i) - first_token) * stride) : uint4{};
     }
   }
 
@@ -201,8 +202,8 @@ struct ItemWorker {
   __device__ __forceinline__ void Scores() {
     const std::int32_t q = b.program.q_per_kv;
     const std::int32_t head = (b.lane_id & 7) < q ? (b.lane_id & 7) : 0;
-    const std::uint32_t queries = b.base + b.program.shared.query +
-                                  (row * q + head) * (2 * (kHeadDim + 8)) + half * 128 + (b.lane_id >> 3) * 16;
+    const std::uint32_t queries =
+        b.base + b.program.shared.query + (row * q + head) * (2 * (kHeadDim + 8)) + half * 128 + (b.lane_id >> 3) * 16;
     std::uint32_t low[4], high[4];
     LoadMatrix4(low, queries);
     LoadMatrix4(high, queries + 64);

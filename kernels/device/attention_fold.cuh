@@ -143,8 +143,7 @@ __device__ __forceinline__ void FoldUnits(Block& b, const AttentionScratch<kHead
 #pragma unroll 1
   for (std::int32_t local = b.warp; local < mine; local += layout::kConsumerWarps) {
     const std::int32_t unit = b.member + local * p.blocks_per_group;
-    const std::int32_t supers =
-        (b.state.rows[unit / per_row].blocks + layout::kSuperBlock - 1) / layout::kSuperBlock;
+    const std::int32_t supers = (b.state.rows[unit / per_row].blocks + layout::kSuperBlock - 1) / layout::kSuperBlock;
     const float* source = scratch.folds + local * most * 18;
     float maximum = -INFINITY;
     for (std::int32_t s = 0; s < supers; ++s) maximum = fmaxf(maximum, source[s * 18 + 16]);
@@ -160,8 +159,8 @@ __device__ __forceinline__ void FoldUnits(Block& b, const AttentionScratch<kHead
 __device__ __forceinline__ void GatherPanel(const Block& b, std::int64_t buffer, std::int32_t width) {
   const Program& p = b.program;
   const std::int32_t pairs = width >> 1;
-  const std::uint64_t* source = reinterpret_cast<const std::uint64_t*>(b.args.workspace + buffer) +
-                                std::int64_t{b.group} * p.max_rows * pairs;
+  const std::uint64_t* source =
+      reinterpret_cast<const std::uint64_t*>(b.args.workspace + buffer) + std::int64_t{b.group} * p.max_rows * pairs;
 #pragma unroll 2
   for (std::int32_t i = threadIdx.x; i < b.rows * pairs; i += 32 * layout::kConsumerWarps) {
     const std::int32_t row = i / pairs, pair = i - row * pairs;

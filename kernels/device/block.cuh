@@ -24,17 +24,17 @@ __device__ __forceinline__ void Fault(const KernelArgs& args, FaultCode code, st
 
 // This block's share of a phase. In shared memory.
 struct PhaseShare {
-  std::int32_t row_groups;      // 0: nothing to do
-  std::int32_t first_row;       // in the group's part
-  std::int32_t tiles;           // row_groups * tiles_per_group
+  std::int32_t row_groups;  // 0: nothing to do
+  std::int32_t first_row;   // in the group's part
+  std::int32_t tiles;       // row_groups * tiles_per_group
   std::int32_t tiles_per_group;
-  std::int32_t tiles_magic;     // ceil(65536 / tiles_per_group): division by multiplication
+  std::int32_t tiles_magic;  // ceil(65536 / tiles_per_group): division by multiplication
   std::int32_t tile_cols, last_cols;
-  std::int32_t halves_log2;     // log2(strips / 2): 16-row parts of a row group
-  std::int32_t chunks;          // of a row
-  std::int32_t groups_per_pass;  // row groups whose chunk sums fit the partial region
+  std::int32_t halves_log2;               // log2(strips / 2): 16-row parts of a row group
+  std::int32_t chunks;                    // of a row
+  std::int32_t groups_per_pass;           // row groups whose chunk sums fit the partial region
   std::int32_t ring_advance, ring_flips;  // tiles mod num_slots, laps mod 2
-  std::int64_t source;          // bytes from the start of a layer (head: of the arena) to the first tile
+  std::int64_t source;                    // bytes from the start of a layer (head: of the arena) to the first tile
 };
 
 // A row of the step, as the consumers use it. In shared memory.
@@ -51,6 +51,7 @@ struct BlockState {
   RowState rows[layout::kGpuMaxRows];
   std::int32_t num_rows, step_flags, num_items, pad;
   std::int32_t copy_source, copy_target;
+  std::int32_t own_first, own_count;              // columns of the residual this block owns: first, number (norm.cuh)
   std::uint32_t sum_counts[layout::kGpuMaxRows];  // contributions that a row's words have, mod 256, at the step's start
   volatile std::uint64_t model_step;              // steps with rows begun << 32 | flags: what the producer reads
   float best_value[layout::kConsumerWarps][layout::kGpuMaxRows];
@@ -73,14 +74,15 @@ struct Block {
   std::uint32_t tile;          // its number since launch
   std::uint32_t layer_epoch;   // number of the layer run, over all steps, from 1
 
-  __device__ __forceinline__ std::uint32_t Full(std::uint32_t s) const { return base + program.shared.barriers + 8 * s; }
+  __device__ __forceinline__ std::uint32_t Full(std::uint32_t s) const {
+    return base + program.shared.barriers + 8 * s;
+  }
   __device__ __forceinline__ std::uint32_t Empty(std::uint32_t s) const {
     return base + program.shared.barriers + 8 * (program.num_slots + s);
   }
   __device__ __forceinline__ void Sync() const { NamedBarrier(1, 32 * layout::kConsumerWarps); }
   __device__ __forceinline__ const float* Vectors(std::int32_t layer) const {
-    return reinterpret_cast<const float*>(args.weights + program.vectors) +
-           std::int64_t{layer} * program.vector.total;
+    return reinterpret_cast<const float*>(args.weights + program.vectors) + std::int64_t{layer} * program.vector.total;
   }
   __device__ __forceinline__ void WaitTile(std::uint32_t s, std::uint32_t p) const {
     std::uint32_t spins = 0;

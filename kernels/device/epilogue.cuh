@@ -50,8 +50,7 @@ __device__ __forceinline__ void PublishSwiglu(Block& b, std::int32_t layer, std:
     if (valid) {
       const float* first = partial + (row >> 4) * share.chunks * task_floats + ((row & 15) << shift) + n;
       const float gate = AddChunks(first, task_floats, share.chunks) * __ldg(scales + first_row + row);
-      const float up =
-          AddChunks(first + (8 << shift), task_floats, share.chunks) * __ldg(scales + first_row + row + 8);
+      const float up = AddChunks(first + (8 << shift), task_floats, share.chunks) * __ldg(scales + first_row + row + 8);
       value = gate * __frcp_rn(1.0f + Exp2(gate * -1.44269504f)) * up * layout::kSwigluScale;
       value = value > layout::kHalfMax ? layout::kHalfMax : value < -layout::kHalfMax ? -layout::kHalfMax : value;
     }

@@ -19,7 +19,7 @@ struct TaskPlace {
   bool active;
   std::uint32_t tile_offset;  // bytes from the tile's start to the task's first core matrix
   std::uint32_t strip_bytes;
-  std::int32_t part, chunk;   // 16-row part of the pass, chunk of the row
+  std::int32_t part, chunk;  // 16-row part of the pass, chunk of the row
 };
 
 __device__ __forceinline__ TaskPlace PlaceTask(const PhaseShare& share, std::int32_t tile, std::int32_t sub) {
@@ -40,8 +40,8 @@ __device__ __forceinline__ TaskPlace PlaceTask(const PhaseShare& share, std::int
 // Reads a task's 16 x 64 weights: four A operands.
 __device__ __forceinline__ void ReadWeights(std::uint32_t (&a)[16], std::uint32_t tile_address, const TaskPlace& place,
                                             std::int32_t lane) {
-  const std::uint32_t address = tile_address + place.tile_offset + ((lane >> 3) & 1) * place.strip_bytes +
-                                (lane >> 4) * 128 + (lane & 7) * 16;
+  const std::uint32_t address =
+      tile_address + place.tile_offset + ((lane >> 3) & 1) * place.strip_bytes + (lane >> 4) * 128 + (lane & 7) * 16;
 #pragma unroll
   for (int s = 0; s < 4; ++s) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
@@ -71,10 +71,9 @@ __device__ __forceinline__ void MultiplyChunk(float (&d)[4], const std::uint32_t
   MultiplyAdd(d, a[12], a[13], a[14], a[15], c[2], c[3]);
 }
 
-__device__ __forceinline__ void StoreChunk(const Block& b, float* partial, const TaskPlace& place, std::int32_t chunks,
-                                           const float (&d)[4]) {
+__device__ __forceinline__ void StoreChunk(const Block& b, float* partial, std::int32_t index, const float (&d)[4]) {
   const std::int32_t g = b.lane_id >> 2, t = b.lane_id & 3;
-  float* task = partial + (place.part * chunks + place.chunk) * (layout::kTaskRows * b.pitch);
+  float* task = partial + index * (layout::kTaskRows * b.pitch);
   if (b.pitch == 1) {
     if (t == 0) {
       task[g] = d[0];
@@ -92,7 +91,8 @@ __device__ __forceinline__ float AddChunks(const float* first, std::int32_t step
   std::int32_t c = 0;
 #pragma unroll 2
   for (; c + 4 <= chunks; c += 4) {
-    const float a0 = first[c * step], a1 = first[(c + 1) * step], a2 = first[(c + 2) * step], a3 = first[(c + 3) * step];
+    const float a0 = first[c * step], a1 = first[(c + 1) * step], a2 = first[(c + 2) * step],
+                a3 = first[(c + 3) * step];
     total += ((a0 + a1) + a2) + a3;
   }
   if (c < chunks) {
@@ -103,11 +103,12 @@ __device__ __forceinline__ float AddChunks(const float* first, std::int32_t step
   return total;
 }
 
-// Runs a phase: prologue() makes the activations, epilogue(first part, parts) consumes the chunk sums of 16-row parts.
-// `preload_first`: read weights before the prologue (false where the prologue needs the registers itself).
-template <bool kPreloadFirst, typename Prologue, typename Epilogue>
+// Runs a phase: before() or prologue() makes the activations, epilogue(first part, parts) consumes the chunk sums of
+// 16-row parts. Weights are read into registers between the two: before() is for what needs the registers itself.
+// Inlined once for all phases: the loop over layers must stay in the instruction cache.
+template <typename Before, typename Prologue, typename Epilogue>
 __device__ __forceinline__ void RunPhase(Block& b, std::int32_t phase, std::uint32_t activations, std::int32_t stride,
-                                         Prologue prologue, Epilogue epilogue) {
+                                         Before before, Prologue prologue, Epilogue epilogue) {
   const PhaseShare& share = b.state.shares[phase];
   const std::uint32_t slots = b.base + b.program.shared.slots;
   const std::uint32_t num_slots = b.program.num_slots;
@@ -115,7 +116,7 @@ __device__ __forceinline__ void RunPhase(Block& b, std::int32_t phase, std::uint
   const std::uint32_t activation = ActivationAddress(activations, stride, b.rows, b.lane_id);
   const std::int32_t sub = b.warp & 7;
 
-  if (!kPreloadFirst) prologue();
+  before();
   std::uint32_t slot = b.slot + (b.warp >> 3), parity = b.parity;
   if (slot >= num_slots) {
     slot -= num_slots;
@@ -132,39 +133,43 @@ __device__ __forceinline__ void RunPhase(Block& b, std::int32_t phase, std::uint
       parity ^= 1;
     }
   };
-  auto multiply = [&](const std::uint32_t(&a)[16], const TaskPlace& place) {
+  auto multiply = [&](const std::uint32_t(&a)[16], std::int32_t part, std::int32_t chunk) {
     float d[4];
-    MultiplyChunk(d, a, activation + place.chunk * (2 * layout::kChunkCols));
-    StoreChunk(b, partial, place, share.chunks, d);
+    MultiplyChunk(d, a, activation + chunk * (2 * layout::kChunkCols));
+    StoreChunk(b, partial, part * share.chunks + chunk, d);
   };
 
   std::int32_t done = 0;
   do {
     const std::int32_t left = share.row_groups - done;
-    const std::int32_t groups = left < share.groups_per_pass ? left : share.groups_per_pass;
+    const std::int32_t capacity = share.groups_per_pass << (b.pitch == 1 ? 3 : 0);  // one column needs an eighth
+    const std::int32_t groups = left < capacity ? left : capacity;
     const std::int32_t tiles = groups * share.tiles_per_group;
     // A pass with an odd number of tiles shifts the halves of the warps: tile i of the phase always feeds half i % 2.
     const std::int32_t shift = (done * share.tiles_per_group + (b.warp >> 3)) & 1;
     std::uint32_t a[kPreload][16];
-    TaskPlace places[kPreload];
+    std::int32_t parts[kPreload], chunks[kPreload];  // of the tasks; part < 0: none
 #pragma unroll
     for (int i = 0; i < kPreload; ++i) {
+      parts[i] = -1;
       if (shift + 2 * i < tiles) {
-        places[i] = PlaceTask(share, shift + 2 * i, sub);
-        take(a[i], places[i]);
+        const TaskPlace place = PlaceTask(share, shift + 2 * i, sub);
+        take(a[i], place);
+        if (place.active) parts[i] = place.part;
+        chunks[i] = place.chunk;
       }
     }
-    if (kPreloadFirst && done == 0) prologue();
+    if (done == 0) prologue();
     b.Sync();
 #pragma unroll
     for (int i = 0; i < kPreload; ++i) {
-      if (shift + 2 * i < tiles && places[i].active) multiply(a[i], places[i]);
+      if (parts[i] >= 0) multiply(a[i], parts[i], chunks[i]);
     }
 #pragma unroll 1
     for (std::int32_t i = shift + 2 * kPreload; i < tiles; i += 2) {
       const TaskPlace place = PlaceTask(share, i, sub);
       take(a[0], place);
-      if (place.active) multiply(a[0], place);
+      if (place.active) multiply(a[0], place.part, place.chunk);
     }
     b.Sync();
     epilogue(done << share.halves_log2, groups << share.halves_log2);

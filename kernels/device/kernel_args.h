@@ -14,7 +14,7 @@ namespace megakernel::device {
 struct KernelArgs {
   layout::Program program;
   const std::uint8_t* weights = nullptr;
-  std::uint8_t* workspace = nullptr;              // WorkspaceOffsets; zero at launch, but for the page table
+  std::uint8_t* workspace = nullptr;  // WorkspaceOffsets; zero at launch, but for the page table
   std::uint8_t* kv = nullptr;
   const float2* rope = nullptr;                   // [max_context][head_dim / 2] {cos, sin}
   layout::MailboxControl* control = nullptr;      // pinned

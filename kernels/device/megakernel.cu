@@ -3,24 +3,23 @@
 // Warps of a block: 0..15 compute (step.cuh); 16 streams weights (ring.cuh, one thread); 17 of the last block is the
 // scheduler (scheduler.cuh, one thread); the other service warps only lend their registers to the computing ones.
 #include "kernels/device/megakernel.h"
-
 #include "kernels/device/scheduler.cuh"
 #include "kernels/device/step.cuh"
 
 namespace megakernel::device {
 namespace {
 
-constexpr int kConsumerRegisters = 104;
-constexpr int kServiceRegisters = 64;
+constexpr int kConsumerRegisters = 112;
+constexpr int kServiceRegisters = 32;
 
 __device__ void FillShares(const Program& p, BlockState& state, std::int32_t group, std::int32_t member) {
   for (std::int32_t i = 0; i < layout::kNumPhases; ++i) {
     const layout::PackedMatrix& m = p.matrix[i];
     PhaseShare& share = state.shares[i];
     const bool head = i == layout::kPhaseHead;
-    const layout::RowGroupShare part =
-        head ? layout::ShareOf(m.RowGroups(), blockIdx.x, p.num_blocks)
-             : group >= 0 ? layout::ShareOf(m.RowGroups(), member, p.blocks_per_group) : layout::RowGroupShare{0, 0};
+    const layout::RowGroupShare part = head         ? layout::ShareOf(m.RowGroups(), blockIdx.x, p.num_blocks)
+                                       : group >= 0 ? layout::ShareOf(m.RowGroups(), member, p.blocks_per_group)
+                                                    : layout::RowGroupShare{0, 0};
     share.row_groups = part.count;
     share.first_row = part.first * m.RowsPerRowGroup();
     share.tiles_per_group = m.TilesPerRowGroup();
@@ -34,6 +33,15 @@ __device__ void FillShares(const Program& p, BlockState& state, std::int32_t gro
     share.ring_advance = share.tiles % p.num_slots;
     share.ring_flips = share.tiles / p.num_slots & 1;
     share.source = m.offset + (head ? 0 : group) * m.GroupBytes() + part.first * m.RowGroupBytes();
+  }
+  // Of the columns of its O rows, a block owns every groups-th.
+  const PhaseShare& o = state.shares[layout::kPhaseO];
+  state.own_count = 0;
+  if (group >= 0) {
+    const std::int32_t end_row = o.first_row + o.row_groups * p.matrix[layout::kPhaseO].RowsPerRowGroup();
+    const std::int32_t end = end_row < p.hidden ? end_row : p.hidden;
+    state.own_first = o.first_row + (group - o.first_row % p.groups + p.groups) % p.groups;
+    if (state.own_first < end) state.own_count = (end - state.own_first + p.groups - 1) / p.groups;
   }
 }
 

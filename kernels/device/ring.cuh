@@ -14,10 +14,10 @@ inline constexpr std::uint32_t kTileReaders = 8;
 
 struct Producer {
   Block& block;
-  std::uint32_t slot = 0, parity = 1;             // next slot to fill; parity of the phase that must be over
-  std::uint32_t oldest = 0, oldest_parity = 0;    // oldest copy in flight
+  std::uint32_t slot = 0, parity = 1;           // next slot to fill; parity of the phase that must be over
+  std::uint32_t oldest = 0, oldest_parity = 0;  // oldest copy in flight
   std::int32_t in_flight = 0;
-  std::uint32_t model_step = 0;                   // steps streamed
+  std::uint32_t model_step = 0;  // steps streamed
 
   // True when the block leaves the kernel.
   __device__ __forceinline__ bool Leaving() const {
@@ -86,7 +86,8 @@ struct Producer {
       if (Leaving()) break;
       if (seen & layout::kStepHead) {
         const PhaseShare& share = block.state.shares[layout::kPhaseHead];
-        more = Stream(share, block.args.weights + share.source, 16 * p.matrix[layout::kPhaseHead].strips, p.window_head);
+        more =
+            Stream(share, block.args.weights + share.source, 16 * p.matrix[layout::kPhaseHead].strips, p.window_head);
       }
     }
     while (in_flight > 0) Retire();  // no copy may outlive the block

@@ -64,8 +64,8 @@ __device__ __forceinline__ Candidate GatherCandidates(const Block& b, std::int32
 
 // What a row keeps: tokens before (key, id) in descending order of logits, ties to the lower id.
 struct Cut {
-  std::uint32_t key = 0;                    // keep larger keys,
-  std::int32_t last_id = 0x7fffffff;        // and of equal keys the ids up to this one
+  std::uint32_t key = 0;              // keep larger keys,
+  std::int32_t last_id = 0x7fffffff;  // and of equal keys the ids up to this one
   __device__ __forceinline__ bool Keeps(std::uint32_t k, std::int32_t id) const {
     return k > key || (k == key && id <= last_id);
   }
@@ -215,8 +215,9 @@ __device__ __forceinline__ void SampleRow(Block& b, std::uint32_t step, const la
   }
   if (threadIdx.x == 0) {
     FenceGpu();
-    StoreRelaxed(reinterpret_cast<std::uint64_t*>(b.args.workspace + p.workspace.tokens) + (step & 1) * p.max_rows + row,
-                 MakePacket(static_cast<std::uint32_t>(token), step));
+    StoreRelaxed(
+        reinterpret_cast<std::uint64_t*>(b.args.workspace + p.workspace.tokens) + (step & 1) * p.max_rows + row,
+        MakePacket(static_cast<std::uint32_t>(token), step));
   }
 }
 

@@ -12,8 +12,8 @@ namespace megakernel::device {
 // Waits for step number `step` and puts it into shared memory. Warp 0; the caller places a block barrier after it.
 __device__ __forceinline__ void ReadStep(Block& b, std::uint32_t step, std::uint32_t& model_step) {
   const Program& p = b.program;
-  const std::uint64_t* packets = reinterpret_cast<const std::uint64_t*>(b.args.workspace + p.workspace.steps) +
-                                 (step & 1) * layout::kStepPackets;
+  const std::uint64_t* packets =
+      reinterpret_cast<const std::uint64_t*>(b.args.workspace + p.workspace.steps) + (step & 1) * layout::kStepPackets;
   // Lane 0 holds the header; all of a step's packets carry its number. No bound: between steps nothing is awaited.
   ulonglong2 words;
   std::uint32_t header;
@@ -102,33 +102,43 @@ __device__ __forceinline__ void CopyPage(Block& b, std::uint32_t step) {
 template <int kHeadDim>
 __device__ __forceinline__ void RunLayers(Block& b) {
   const Program& p = b.program;
-  const std::uint32_t act = b.base + p.shared.act, panel = b.base + p.shared.panel;
 #pragma unroll 1
   for (std::int32_t layer = 0; layer < p.num_layers; ++layer) {
     ++b.layer_epoch;
     const float* vectors = b.Vectors(layer);
-    RunPhase<true>(
-        b, layout::kPhaseQkv, act, p.act_stride,
-        [&] {
-          NormaliseResidual(b, layer == 0 ? Residual::kEmbedding : Residual::kAfterDown, layer,
-                            vectors + p.vector.attention_norm);
-        },
-        [&](std::int32_t first, std::int32_t parts) { PublishQkv(b, layer, first, parts); });
-    RunPhase<false>(
-        b, layout::kPhaseO, panel, p.panel_stride, [&] { Attend<kHeadDim>(b, layer); },
-        [&](std::int32_t first, std::int32_t parts) {
-          AddToResidual(b, layout::kPhaseO, first, parts, vectors + p.vector.o_scale, 1.0f);
-        });
-    RunPhase<true>(
-        b, layout::kPhaseGateUp, act, p.act_stride,
-        [&] { NormaliseResidual(b, Residual::kAfterO, layer + 1, vectors + p.vector.ffn_norm); },
-        [&](std::int32_t first, std::int32_t parts) { PublishSwiglu(b, layer, first, parts); });
-    RunPhase<true>(
-        b, layout::kPhaseDown, panel, p.panel_stride, [&] { GatherPanel(b, p.workspace.act, p.FfnPerGroup()); },
-        [&](std::int32_t first, std::int32_t parts) {
-          AddToResidual(b, layout::kPhaseDown, first, parts, vectors + p.vector.down_scale,
-                        1.0f / layout::kSwigluScale);
-        });
+#pragma unroll 1
+    for (std::int32_t phase = layout::kPhaseQkv; phase <= layout::kPhaseDown; ++phase) {
+      const bool reads_residual = phase == layout::kPhaseQkv || phase == layout::kPhaseGateUp;
+      RunPhase(
+          b, phase, b.base + (reads_residual ? p.shared.act : p.shared.panel),
+          reads_residual ? p.act_stride : p.panel_stride,
+          [&] {
+            if (phase == layout::kPhaseO) Attend<kHeadDim>(b, layer);
+          },
+          [&] {
+            if (reads_residual) {
+              const bool qkv = phase == layout::kPhaseQkv;
+              NormaliseResidual(b,
+                                !qkv         ? Residual::kAfterO
+                                : layer == 0 ? Residual::kEmbedding
+                                             : Residual::kAfterDown,
+                                qkv ? layer : layer + 1, vectors + (qkv ? p.vector.attention_norm : p.vector.ffn_norm));
+            } else if (phase == layout::kPhaseDown) {
+              GatherPanel(b, p.workspace.act, p.FfnPerGroup());
+            }
+          },
+          [&](std::int32_t first, std::int32_t parts) {
+            if (phase == layout::kPhaseQkv) {
+              PublishQkv(b, layer, first, parts);
+            } else if (phase == layout::kPhaseGateUp) {
+              PublishSwiglu(b, layer, first, parts);
+            } else {
+              AddToResidual(b, phase, first, parts,
+                            vectors + (phase == layout::kPhaseO ? p.vector.o_scale : p.vector.down_scale),
+                            phase == layout::kPhaseO ? 1.0f : 1.0f / layout::kSwigluScale);
+            }
+          });
+    }
   }
 }
 
@@ -155,9 +165,11 @@ __device__ __forceinline__ void Consume(Block& b) {
           __ldg(b.args.rope + std::int64_t{b.state.rows[row].position} * (kHeadDim / 2) + element);
     }
     if (b.group >= 0) RunLayers<kHeadDim>(b);
+    // Also where no row needs logits: a block may add to the sums of the next step only once these are complete, and
+    // the owners must know what the words hold (norm.cuh).
+    NormaliseResidual(b, Residual::kAfterDown, p.num_layers,
+                      reinterpret_cast<const float*>(b.args.weights + p.final_norm));
     if (flags & layout::kStepHead) {
-      NormaliseResidual(b, Residual::kAfterDown, p.num_layers,
-                        reinterpret_cast<const float*>(b.args.weights + p.final_norm));
       b.Sync();
       RunHead(b);
     }

@@ -69,10 +69,10 @@ struct MailboxControl {
 
 enum class FaultCode : std::uint32_t {
   kNone,
-  kSumTimeout,        // residual words did not become complete
-  kPacketTimeout,     // a packet of the awaited epoch did not come
-  kTileTimeout,       // a weight tile did not arrive
-  kStepTimeout,       // the results of a step did not come to the scheduler
+  kSumTimeout,     // residual words did not become complete
+  kPacketTimeout,  // a packet of the awaited epoch did not come
+  kTileTimeout,    // a weight tile did not arrive
+  kStepTimeout,    // the results of a step did not come to the scheduler
 };
 
 // Per lane, pinned host memory: written by the host before the command that names it. The host does not touch a lane's
@@ -109,7 +109,7 @@ enum RowFlag : std::uint32_t {
 struct StepRow {
   std::int32_t lane = 0;
   std::int32_t position = 0;
-  std::int32_t token = 0;      // valid when source_row < 0
+  std::int32_t token = 0;       // valid when source_row < 0
   std::int32_t source_row = 0;  // row of the step before whose token this row takes, or -1
   std::int32_t first_row = 0;   // row of the segment's first position: rows first_row .. this one are consecutive
   std::uint32_t flags = 0;      // RowFlag
@@ -128,11 +128,11 @@ struct LaneSampling {
 struct LaneRecord {
   std::int32_t greedy = 0;
   std::int32_t num_stop_tokens = 0;
-  std::int32_t written = 0;           // positions whose keys and values are complete
-  std::int32_t last_row = -1;         // its last row in that step
-  std::int32_t last_token = 0;        // the token sampled last, once the step's results are in
+  std::int32_t written = 0;     // positions whose keys and values are complete
+  std::int32_t last_row = -1;   // its last row in that step
+  std::int32_t last_token = 0;  // the token sampled last, once the step's results are in
   std::uint32_t started = 0;
-  std::uint64_t last_step = 0;        // last published step with a row of this lane
+  std::uint64_t last_step = 0;  // last published step with a row of this lane
   EventCause ending = EventCause::kNone;
   std::int32_t stops[kMaxStopTokens] = {};
 };

@@ -16,7 +16,8 @@
 //   Attention       blocks of 64 positions, see attention.cuh: scores in chunks of 64 of head_dim; weights
 //                   exp2((s - block maximum) * scale), rounded to fp16 for the product with V; four k16 products from
 //                   zero, each stored, added ascending. Blocks are folded in super-blocks of 16: weights
-//                   exp2(m - maximum), eight ascending, eight ascending, the two added; super-blocks likewise ascending.
+//                   exp2(m - maximum), eight ascending, eight ascending, the two added; super-blocks likewise
+//                   ascending.
 #pragma once
 
 #include <cstdint>

@@ -55,20 +55,20 @@ struct WorkspaceOffsets {
 
 // Bytes from the start of a block's shared memory.
 struct SharedOffsets {
-  std::int32_t slots = 0;      // [num_slots][16 KiB]
-  std::int32_t barriers = 0;   // full[num_slots], empty[num_slots]
-  std::int32_t done = 0;       // [num_slots] tile number last consumed in the LM head
-  std::int32_t act = 0;        // [max_rows] x act_stride: normalised residual, fp16
-  std::int32_t panel = 0;      // [max_rows] x panel_stride: attention output or SwiGLU product, fp16
-  std::int32_t partial = 0;    // chunk sums; attention scratch
-  std::int32_t query = 0;      // [max_rows][q_per_kv][head_dim + 8] fp16
-  std::int32_t key = 0;        // [max_rows][head_dim] fp16, page order
-  std::int32_t value = 0;      // the same
-  std::int32_t rope = 0;       // [max_rows][head_dim / 2] {cos, sin}
-  std::int32_t own = 0;        // [3][max_rows][own_cols] int64
-  std::int32_t squares = 0;    // [max_rows][squares_stride] fp32
-  std::int32_t step = 0;       // the step's rows
-  std::int32_t misc = 0;       // shares, reductions
+  std::int32_t slots = 0;     // [num_slots][16 KiB]
+  std::int32_t barriers = 0;  // full[num_slots], empty[num_slots]
+  std::int32_t done = 0;      // [num_slots] tile number last consumed in the LM head
+  std::int32_t act = 0;       // [max_rows] x act_stride: normalised residual, fp16
+  std::int32_t panel = 0;     // [max_rows] x panel_stride: attention output or SwiGLU product, fp16
+  std::int32_t partial = 0;   // chunk sums; attention scratch
+  std::int32_t query = 0;     // [max_rows][q_per_kv][head_dim + 8] fp16
+  std::int32_t key = 0;       // [max_rows][head_dim] fp16, page order
+  std::int32_t value = 0;     // the same
+  std::int32_t rope = 0;      // [max_rows][head_dim / 2] {cos, sin}
+  std::int32_t own = 0;       // [3][max_rows][own_cols] int64
+  std::int32_t squares = 0;   // [max_rows][squares_stride] fp32
+  std::int32_t step = 0;      // the step's rows
+  std::int32_t misc = 0;      // shares, reductions
   std::int32_t total = 0;
 };
 

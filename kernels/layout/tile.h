@@ -16,11 +16,11 @@ namespace megakernel::layout {
 inline constexpr int kTileBytes = 16384;
 
 struct PackedMatrix {
-  std::int64_t offset = 0;       // bytes from the start of the layer's weights (LM head: of the arena)
-  std::int32_t groups = 0;       // parts
-  std::int32_t group_rows = 0;   // rows of a part, a multiple of 8 * strips
-  std::int32_t cols = 0;         // k of a part, a multiple of 64
-  std::int32_t strips = 0;       // 2, 4 or 8
+  std::int64_t offset = 0;      // bytes from the start of the layer's weights (LM head: of the arena)
+  std::int32_t groups = 0;      // parts
+  std::int32_t group_rows = 0;  // rows of a part, a multiple of 8 * strips
+  std::int32_t cols = 0;        // k of a part, a multiple of 64
+  std::int32_t strips = 0;      // 2, 4 or 8
 
   MEGAKERNEL_HOST_DEVICE constexpr std::int32_t RowsPerRowGroup() const { return 8 * strips; }
   MEGAKERNEL_HOST_DEVICE constexpr std::int32_t RowGroups() const { return group_rows / (8 * strips); }
@@ -28,14 +28,14 @@ struct PackedMatrix {
   MEGAKERNEL_HOST_DEVICE constexpr std::int32_t TileCols() const {
     return kTileBytes / (16 * strips) < cols ? kTileBytes / (16 * strips) : cols;
   }
-  MEGAKERNEL_HOST_DEVICE constexpr std::int32_t TilesPerRowGroup() const { return (cols + TileCols() - 1) / TileCols(); }
+  MEGAKERNEL_HOST_DEVICE constexpr std::int32_t TilesPerRowGroup() const {
+    return (cols + TileCols() - 1) / TileCols();
+  }
   // Columns of the last tile of a row group.
   MEGAKERNEL_HOST_DEVICE constexpr std::int32_t LastTileCols() const {
     return cols - (TilesPerRowGroup() - 1) * TileCols();
   }
-  MEGAKERNEL_HOST_DEVICE constexpr std::int64_t RowGroupBytes() const {
-    return std::int64_t{16} * strips * cols;
-  }
+  MEGAKERNEL_HOST_DEVICE constexpr std::int64_t RowGroupBytes() const { return std::int64_t{16} * strips * cols; }
   MEGAKERNEL_HOST_DEVICE constexpr std::int64_t GroupBytes() const { return std::int64_t{2} * group_rows * cols; }
   MEGAKERNEL_HOST_DEVICE constexpr std::int64_t Bytes() const { return groups * GroupBytes(); }
 
