@@ -23,15 +23,28 @@ void Worker::Barrier() {
   team_->Arrive(*this);
 }
 
-bool Worker::Take(int total, int chunk, int& first, int& count) {
-  std::atomic<int>& cursor = team_->cursors_[phase_ % ThreadTeam::kCursors].value;
-  first = cursor.fetch_add(chunk, std::memory_order_relaxed);
-  if (first >= total) return false;
-  count = total - first < chunk ? total - first : chunk;
-  return true;
+int Worker::Share(int total, int member) const {
+  return static_cast<int>(static_cast<std::int64_t>(total) * member / team_->size());
 }
 
-ThreadTeam::ThreadTeam(int num_threads) : workers_(static_cast<std::size_t>(num_threads)) {
+bool Worker::Take(int total, int chunk, int& first, int& count) {
+  for (int i = 0; i < team_->size(); ++i) {
+    const int member = (index_ + i) % team_->size();
+    const int begin = Share(total, member);
+    const int size = Share(total, member + 1) - begin;
+    std::atomic<int>& cursor = team_->Cursor(phase_, member);
+    if (cursor.load(std::memory_order_relaxed) >= size) continue;
+    const int taken = cursor.fetch_add(chunk, std::memory_order_relaxed);
+    if (taken >= size) continue;
+    first = begin + taken;
+    count = size - taken < chunk ? size - taken : chunk;
+    return true;
+  }
+  return false;
+}
+
+ThreadTeam::ThreadTeam(int num_threads)
+    : workers_(static_cast<std::size_t>(num_threads)), cursors_(kCursors * static_cast<std::size_t>(num_threads)) {
   for (int i = 0; i < num_threads; ++i) {
     workers_[i].team_ = this;
     workers_[i].index_ = i;
@@ -75,7 +88,7 @@ void ThreadTeam::Arrive(Worker& worker) {
     return;
   }
   // Everybody is here, so nobody uses the list of two phases ahead, last used two phases ago.
-  cursors_[(phase + 2) % kCursors].value.store(0, std::memory_order_relaxed);
+  for (int i = 0; i < size(); ++i) Cursor(phase + 2, i).store(0, std::memory_order_relaxed);
   arrived_.value.store(0, std::memory_order_relaxed);
   passed_.value.store(passed + 1, std::memory_order_release);
   passed_.value.notify_all();

@@ -20,12 +20,18 @@ class Worker {
   // Returns when every member has called it. What they wrote before is visible after. Starts the next phase.
   void Barrier();
 
-  // Takes the next up to `chunk` items of this phase's `total`; false when none is left. Each item goes to one member.
+  // Takes up to `chunk` items of this phase's `total`; false when none is left. Each item goes to one member. A member
+  // walks through its own share in ascending order, then through what others have not taken yet.
   // One list a phase: every call between two barriers must name the same total.
   bool Take(int total, int chunk, int& first, int& count);
 
+  // The first item of this member's share of `total`.
+  int ShareOf(int total) const { return Share(total, index_); }
+
  private:
   friend class ThreadTeam;
+  int Share(int total, int member) const;
+
   ThreadTeam* team_ = nullptr;
   int index_ = 0;
   std::uint32_t phase_ = 0;
@@ -47,23 +53,27 @@ class ThreadTeam {
 
  private:
   friend class Worker;
-  static constexpr int kCursors = 4;
+  static constexpr std::uint32_t kCursors = 4;
   struct alignas(64) Word {
     std::atomic<int> value{0};
   };
 
   void Loop(Worker& worker);
   void Arrive(Worker& worker);
+  // Items of its share that are taken, of a member in a phase.
+  std::atomic<int>& Cursor(std::uint32_t phase, int member) {
+    return cursors_[(phase % kCursors) * workers_.size() + static_cast<std::size_t>(member)].value;
+  }
   static void WaitWhileEqual(std::atomic<int>& word, int value);
 
   std::vector<Worker> workers_;
   std::vector<std::thread> threads_;
   const std::function<void(Worker&)>* function_ = nullptr;
   bool stopping_ = false;
-  Word run_;                // rises when a run starts
-  Word arrived_;            // members at the barrier
-  Word passed_;             // rises when a barrier opens
-  Word cursors_[kCursors];  // next item of phase p in cursors_[p % kCursors]
+  Word run_;                   // rises when a run starts
+  Word arrived_;               // members at the barrier
+  Word passed_;                // rises when a barrier opens
+  std::vector<Word> cursors_;  // [kCursors][members]
 };
 
 }  // namespace megakernel::cpu
