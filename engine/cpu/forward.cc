@@ -12,6 +12,10 @@ namespace {
 // Up to this many rows every member normalises and quantises all of them for itself: cheaper than a barrier.
 constexpr std::int32_t kPrivateRows = 2;
 
+// What a member fetches of its next matrix before a barrier, in steps that are bound by memory.
+constexpr std::int64_t kFetchBytes = 8192;
+constexpr std::int32_t kFetchRows = 4;
+
 std::int32_t Padded(std::int64_t n) {
   return static_cast<std::int32_t>(RoundUp(n, kTileCols));
 }
@@ -117,17 +121,25 @@ void Forward::RunLayer(Worker& worker, std::int32_t index) {
   const std::int32_t rows = batch_->num_rows();
   const std::span<const std::int32_t> all(all_rows_.data(), rows);
 
+  const bool last = index + 1 == config_.num_layers;
+  const PackedMatrix& after = last ? packed_.lm_head() : packed_.layers()[index + 1].wq;
+
   ProjectQkv(worker, layer, Normalize(worker, all, layer.attention_norm));
   Attend(worker, index);
   Multiply(worker, layer.wo, Quantize(worker, attended_, q_dim_), rows, x_.data(), hidden_, true);
+  Fetch(worker, layer.w_gate);
+  worker.Barrier();
   GateUp(worker, layer, Normalize(worker, all, layer.ffn_norm));
   Multiply(worker, layer.w_down, Quantize(worker, activated_, ffn_), rows, x_.data(), hidden_, true);
+  Fetch(worker, after);
+  worker.Barrier();
 }
 
 void Forward::Logits(Worker& worker, std::span<const std::int32_t> rows) {
   const Activations input = Normalize(worker, rows, packed_.final_norm());
   Multiply(worker, packed_.lm_head(), input, static_cast<std::int32_t>(rows.size()), logits_.data(), logits_stride_,
            false);
+  worker.Barrier();
 }
 
 void Forward::Embed(Worker& worker) {
@@ -176,9 +188,17 @@ Activations Forward::Quantize(Worker& worker, const Buffer<float>& floats, std::
   return input;
 }
 
-// Strips that a member takes at a time: a few turns each, so that one that is held up does not hold up the rest.
+// Strips that a member takes at a time: small, so that one that is held up does not hold up the rest.
 std::int32_t Forward::Chunk(std::int32_t total) const {
-  return std::max(1, total / (shape_.num_threads * 6));
+  return std::clamp(total / (shape_.num_threads * 12), 1, 8);
+}
+
+// Fetches the start of the member's share of a matrix that the next phase reads, while the memory is idle: a stream's
+// first lines cost a full latency each, 150 times a token.
+void Forward::Fetch(const Worker& worker, const PackedMatrix& matrix) const {
+  if (batch_->num_rows() > kFetchRows) return;
+  const std::byte* start = matrix.Strip(worker.ShareOf(matrix.num_strips));
+  for (std::int64_t at = 0; at < kFetchBytes; at += 64) __builtin_prefetch(start + at, 0, 2);
 }
 
 void Forward::Multiply(Worker& worker, const PackedMatrix& matrix, const Activations& input, std::int32_t num_rows,
@@ -194,7 +214,6 @@ void Forward::Multiply(Worker& worker, const PackedMatrix& matrix, const Activat
                      .add = add,
                      .scratch = &own_[worker.index()]->matmul});
   }
-  worker.Barrier();
 }
 
 void Forward::ProjectQkv(Worker& worker, const PackedLayer& layer, const Activations& input) {
@@ -219,6 +238,7 @@ void Forward::ProjectQkv(Worker& worker, const PackedLayer& layer, const Activat
       start += matrix->num_strips;
     }
   }
+  Fetch(worker, layer.wo);
   worker.Barrier();
 }
 
@@ -248,6 +268,7 @@ void Forward::GateUp(Worker& worker, const PackedLayer& layer, const Activations
       }
     }
   }
+  Fetch(worker, layer.w_down);
   worker.Barrier();
 }
 

@@ -70,9 +70,11 @@ class Forward {
   void AttendUnit(Private& own, std::int32_t layer, const AttentionUnit& unit);
   void FoldRow(std::int32_t row, std::int32_t q_head);
   void GateUp(Worker& worker, const PackedLayer& layer, const Activations& input);
+  // Without a barrier at the end.
   void Multiply(Worker& worker, const PackedMatrix& matrix, const Activations& input, std::int32_t num_rows, float* out,
                 std::int64_t stride, bool add);
   std::int32_t Chunk(std::int32_t total) const;
+  void Fetch(const Worker& worker, const PackedMatrix& matrix) const;
 
   const ModelConfig& config_;
   const ModelWeights& weights_;
