@@ -12,7 +12,7 @@ me=setup
 # The names are the same in both distributions.
 packages_run=(ca-certificates g++ cmake ninja-build ccache pkg-config python3 python3-venv util-linux
   libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc grpc-proto libabsl-dev libspdlog-dev
-  nlohmann-json3-dev libpcre2-dev libgtest-dev libgmock-dev)
+  nlohmann-json3-dev libgtest-dev libgmock-dev)
 packages_test=()
 packages_lint=(clang-tidy shellcheck)
 packages_cuda=()
