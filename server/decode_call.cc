@@ -125,7 +125,7 @@ void DecodeCall::OnWriteDone(bool ok) {
   Advance();
 }
 
-void DecodeCall::OnTokens() {
+void DecodeCall::PumpTokens() {
   {
     absl::MutexLock lock(&mutex_);
     Pump();

@@ -29,7 +29,7 @@ inline constexpr std::size_t kMaxQueuedBytes = 16 << 20;
 // One operation runs at a time. Whoever completes it adds its answer and starts the next. Calls into the engine are
 // made without the lock, because the engine may call back at once. Held by its transport until OnDone and by whatever
 // is still to call back.
-class DecodeCall final : public LiveCall, public std::enable_shared_from_this<DecodeCall> {
+class DecodeCall final : public LiveCall, public Pumped, public std::enable_shared_from_this<DecodeCall> {
  public:
   // `transport` lives until it has called OnDone.
   DecodeCall(CallContext& context, DecodeTransport& transport);
@@ -76,7 +76,7 @@ class DecodeCall final : public LiveCall, public std::enable_shared_from_this<De
   void SubmitAppend(absl::StatusOr<std::vector<TokenId>> tokens);
   void Submit(GenerateRequest request);
   void OnOpened(const absl::StatusOr<SessionInfo>& session, bool created);
-  void OnTokens();
+  void PumpTokens() override;
   // Writes what update_ holds of current_.
   void Convert() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ConvertEnd(const Finished& finished) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -191,7 +191,7 @@ void DecodeCall::Submit(GenerateRequest request) {
     cancelled = cancelled_;
   }
   if (gone || cancelled) (*stream)->Cancel();
-  if (!gone) (*stream)->SetWake([self = shared_from_this()] { self->OnTokens(); });
+  if (!gone) (*stream)->SetWake([self = shared_from_this()] { self->context_.pump.Enter(self); });
 }
 
 void DecodeCall::RunRollBack() {

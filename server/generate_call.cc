@@ -97,7 +97,7 @@ void GenerateCall::Submit(absl::StatusOr<std::vector<TokenId>> tokens) {
     if (!gone) stream_ = *stream;
   }
   if (gone) return (*stream)->Cancel();
-  (*stream)->SetWake([self = shared_from_this()] { self->OnTokens(); });
+  (*stream)->SetWake([self = shared_from_this()] { self->context_.pump.Enter(self); });
 }
 
 void GenerateCall::Fail(absl::Status status) {
@@ -106,7 +106,7 @@ void GenerateCall::Fail(absl::Status status) {
   outbox_.Send();
 }
 
-void GenerateCall::OnTokens() {
+void GenerateCall::PumpTokens() {
   absl::MutexLock lock(&mutex_);
   Pump();
 }

@@ -24,7 +24,7 @@ using GenerateTransport = StreamTransport<v1::GenerateResponse>;
 //   Start -> [session's tokens] -> [encoding] -> engine -> messages ... -> status -> OnDone
 //
 // Held by its transport until OnDone and by whatever is still to call back; so late callbacks find it alive and ended.
-class GenerateCall final : public LiveCall, public std::enable_shared_from_this<GenerateCall> {
+class GenerateCall final : public LiveCall, public Pumped, public std::enable_shared_from_this<GenerateCall> {
  public:
   // `transport` lives until it has called OnDone.
   GenerateCall(CallContext& context, GenerateTransport& transport);
@@ -49,7 +49,7 @@ class GenerateCall final : public LiveCall, public std::enable_shared_from_this<
   void Submit(absl::StatusOr<std::vector<TokenId>> tokens);
   void Fail(absl::Status status);
   // Takes what the engine has, as long as it can be sent.
-  void OnTokens();
+  void PumpTokens() override;
   void Pump() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Convert() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

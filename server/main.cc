@@ -2,6 +2,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/synchronization/mutex.h"
 #include "server/command_line.h"
 #include "server/log.h"
 #include "server/model_description.h"

@@ -13,6 +13,7 @@
 #include "server/call_context.h"
 #include "server/inference_service.h"
 #include "server/listen_check.h"
+#include "server/pump_queue.h"
 #include "server/request_conversion.h"
 #include "server/session_service.h"
 #include "server/task_pool.h"
@@ -28,6 +29,7 @@ constexpr int kKeepaliveTimeoutMs = 20'000;
 // Clients may ask for signs of life this often, also while idle.
 constexpr int kMinPingIntervalMs = 10'000;
 constexpr int kEncodingThreads = 2;
+constexpr int kPumpThreads = 2;
 
 constexpr const char* kServiceNames[] = {"", "megakernel.v1.InferenceService", "megakernel.v1.SessionService"};
 
@@ -64,10 +66,12 @@ struct Server::State {
   State(Engine& served_engine, const Clock& served_clock, const ServingLimits& limits)
       : engine(served_engine),
         tasks(kEncodingThreads),
+        pump(kPumpThreads),
         context{.engine = served_engine,
                 .clock = served_clock,
                 .encoder = PromptEncoder(served_engine.model()),
                 .tasks = tasks,
+                .pump = pump,
                 .live_calls = live_calls,
                 .write_latency = write_latency,
                 .instance_id = RandomName(8)},
@@ -79,6 +83,7 @@ struct Server::State {
   WriteLatency write_latency;
   LiveCalls live_calls;
   TaskPool tasks;
+  PumpQueue pump;
   CallContext context;
   InferenceService inference;
   SessionService sessions;

@@ -14,6 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/blocking_counter.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "engine/base/clock.h"
 #include "engine/core/engine.h"
@@ -188,6 +189,7 @@ Json Measure(const Setup& setup) {
 }  // namespace
 
 int RunServe(std::span<const std::string> args) {
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);  // as the server does
   int exit_status = 0;
   const auto arguments = ParseOrHelp("serve", "what the server adds to a token", args, kOptions, &exit_status);
   if (!arguments) return exit_status;

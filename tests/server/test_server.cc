@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "absl/synchronization/notification.h"
 #include "engine/base/check.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
@@ -53,6 +54,10 @@ std::shared_ptr<grpc::Channel> TestServer::NewChannel() const {
 EngineStats TestServer::Idle() {
   EXPECT_TRUE(engine_->WaitIdle(absl::Seconds(20)));
   EXPECT_TRUE(server_->WaitCalls(absl::Now() + absl::Seconds(20)));
+  // Stats are as of the engine's last turn; an answer means that the turn before is in them.
+  absl::Notification turned;
+  engine_->GetSession(kDefaultTenant, "none", false, [&](const auto&) { turned.Notify(); });
+  turned.WaitForNotification();
   return engine_->Stats();
 }
 
