@@ -1,5 +1,6 @@
 #include "engine/core/request.h"
 
+#include <limits>
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
@@ -89,7 +90,8 @@ absl::Status CheckStops(const GenerateRequest& request) {
 
 absl::Status CheckLengths(const GenerateRequest& request, std::int32_t max_context) {
   const std::int32_t max_tokens = request.max_tokens.value_or(1);
-  MK_RETURN_IF_ERROR(CheckRange("stopping.max_tokens", max_tokens, 0, max_context));
+  // Too many is the context's matter, below: that error has both numbers.
+  MK_RETURN_IF_ERROR(CheckRange("stopping.max_tokens", max_tokens, 0, std::numeric_limits<std::int32_t>::max()));
   if (request.max_tokens.has_value()) {
     MK_RETURN_IF_ERROR(CheckRange("stopping.min_tokens", request.sampling.min_tokens, 0, max_tokens));
   } else {
