@@ -1,7 +1,7 @@
 #include "engine/core/request.h"
 
-#include <limits>
 #include <cmath>
+#include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
