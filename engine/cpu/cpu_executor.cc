@@ -2,14 +2,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <mutex>
 #include <thread>
 #include <utility>
 #include <variant>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
 #include "engine/base/status_macros.h"
 #include "engine/cpu/command_check.h"
 #include "engine/cpu/forward.h"
@@ -67,8 +66,8 @@ class CpuExecutor final : public Executor {
 
   Mailbox mailbox_;
   std::atomic<std::uint64_t> heartbeat_{0};
-  mutable absl::Mutex health_mutex_;
-  absl::Status health_ ABSL_GUARDED_BY(health_mutex_);
+  mutable std::mutex health_mutex_;
+  absl::Status health_;  // guarded by health_mutex_
 
   // The executor's thread and, inside a step, its team.
   Lanes lanes_;
@@ -118,7 +117,7 @@ void CpuExecutor::Drain(std::vector<Event>& events) {
 }
 
 absl::Status CpuExecutor::Health() const {
-  absl::MutexLock lock(&health_mutex_);
+  std::lock_guard<std::mutex> lock(health_mutex_);
   return health_;
 }
 
@@ -210,7 +209,7 @@ void CpuExecutor::ChooseRow(Sampler& sampler, std::vector<float>& copy, float* l
 
 void CpuExecutor::Fail(absl::Status status) {
   {
-    absl::MutexLock lock(&health_mutex_);
+    std::lock_guard<std::mutex> lock(health_mutex_);
     health_ = std::move(status);
   }
   failed_ = true;
