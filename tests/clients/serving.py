@@ -91,6 +91,7 @@ class Server:
 
     def __exit__(self, *_):
         self.stop()
+        self.log.close()
 
     def run(self, *arguments, **options):
         return run('--server', self.address, *arguments, **options)
