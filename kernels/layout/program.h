@@ -1,7 +1,7 @@
 // What the resident kernel runs: sizes of the model, share of every block, places of every buffer.
 //
-// A Program is built and checked on the host (kernels/host/program_build.h, program_check.h) and passed to the kernel
-// by value. The same code runs every shape: nothing here is compiled in but head_dim.
+// A Program is built on the host (kernels/host/program_build.h) and passed to the kernel by value. The same code runs
+// every shape: nothing here is compiled in but head_dim.
 //
 // Blocks form `groups` groups, one per KV head, of `blocks_per_group` blocks each; the rest only help with the LM head.
 // A group owns its head's rows of QKV, its query heads' columns of O, and 1/groups of the FFN: its rows of gate/up and
@@ -23,6 +23,9 @@ inline constexpr int kGpuMaxRows = 8;      // rows of a step: the columns of one
 inline constexpr int kConsumerWarps = 16;  // warps that compute
 inline constexpr int kServiceWarps = 4;    // producer, scheduler, two idle (a warpgroup, for its registers)
 inline constexpr int kThreads = 32 * (kConsumerWarps + kServiceWarps);
+
+inline constexpr int kBlockStateBytes = 4096;  // room in shared memory for what a block knows (device/block.cuh)
+inline constexpr int kTraceWords = 4096;       // clock readings of a block (device/trace.cuh)
 
 // fp32 vectors of a layer, offsets in floats from the layer's vectors.
 struct VectorOffsets {
