@@ -77,6 +77,9 @@ bool RunUntilSignal(Server& server, Engine& engine, absl::Duration drain_timeout
   LimitRemainingLife(drain_timeout + kHardExitMargin);
   spdlog::info("shutdown reason={} open_calls={} drain_timeout_ms={}", failed ? "executor_failed" : strsignal(signal),
                server.open_calls(), absl::ToInt64Milliseconds(drain_timeout));
+  const EngineStats stats = engine.Stats();
+  spdlog::info("shutdown in_use sequences={} waiting={} sessions={} pages={}", stats.sequences_running,
+               stats.requests_waiting, stats.sessions, stats.pages_used);
   server.Drain();
   if (!WaitForCalls(server, absl::Now() + drain_timeout)) {
     spdlog::warn("shutdown ending open_calls={}", server.open_calls());
