@@ -82,11 +82,12 @@ class Bench {
       events.clear();
       executor_.Drain(events);
       const Time now = std::chrono::steady_clock::now();
+      // Decoding is measured from the moment when all streams decode; what came with that event came before it.
+      const bool all_decode = first_tokens == c.streams;
       for (const Event& event : events) {
         if (event.type == EventType::kFinished) ++finished;
         if (event.type != EventType::kToken) continue;
-        // Decoding is measured from the moment when all streams decode.
-        if (first_tokens == c.streams) ++tokens;
+        if (all_decode) ++tokens;
         if (!seen[event.lane]) {
           seen[event.lane] = true;
           if (++first_tokens == c.streams) first = now;
