@@ -9,6 +9,7 @@
 
 #include "kernels/device/block.cuh"
 #include "kernels/device/ring.cuh"
+#include "kernels/device/trace.cuh"
 
 namespace megakernel::device {
 
@@ -116,7 +117,9 @@ __device__ __forceinline__ void RunPhase(Block& b, std::int32_t phase, std::uint
   const std::uint32_t activation = ActivationAddress(activations, stride, b.rows, b.lane_id);
   const std::int32_t sub = b.warp & 7;
 
+  Trace(b, 8 * phase);
   before();
+  Trace(b, 8 * phase + 1);
   std::uint32_t slot = b.slot + (b.warp >> 3), parity = b.parity;
   if (slot >= num_slots) {
     slot -= num_slots;
@@ -159,8 +162,11 @@ __device__ __forceinline__ void RunPhase(Block& b, std::int32_t phase, std::uint
         chunks[i] = place.chunk;
       }
     }
+    Trace(b, 8 * phase + 2);
     if (done == 0) prologue();
+    Trace(b, 8 * phase + 3);
     b.Sync();
+    Trace(b, 8 * phase + 4);
 #pragma unroll
     for (int i = 0; i < kPreload; ++i) {
       if (parts[i] >= 0) multiply(a[i], parts[i], chunks[i]);
@@ -171,12 +177,15 @@ __device__ __forceinline__ void RunPhase(Block& b, std::int32_t phase, std::uint
       take(a[0], place);
       if (place.active) multiply(a[0], place.part, place.chunk);
     }
+    Trace(b, 8 * phase + 5);
     b.Sync();
+    Trace(b, 8 * phase + 6);
     epilogue(done << share.halves_log2, groups << share.halves_log2);
     done += groups;
     if (done >= share.row_groups) break;
     b.Sync();
   } while (true);
+  Trace(b, 8 * phase + 7);
   b.AdvanceRing(share);
 }
 

@@ -148,8 +148,10 @@ __device__ __forceinline__ void Consume(Block& b) {
   std::uint32_t model_step = 0;
 #pragma unroll 1
   for (std::uint32_t step = 1;; ++step) {
+    Trace(b, 40);
     if (b.warp == 0) ReadStep(b, step, model_step);
     b.Sync();
+    Trace(b, 41);
     b.rows = b.state.num_rows;
     b.pitch = b.rows == 1 ? 1 : 8;
     const std::int32_t flags = b.state.step_flags;
@@ -165,15 +167,19 @@ __device__ __forceinline__ void Consume(Block& b) {
           __ldg(b.args.rope + std::int64_t{b.state.rows[row].position} * (kHeadDim / 2) + element);
     }
     if (b.group >= 0) RunLayers<kHeadDim>(b);
+    Trace(b, 42);
     // Also where no row needs logits: a block may add to the sums of the next step only once these are complete, and
     // the owners must know what the words hold (norm.cuh).
     NormaliseResidual(b, Residual::kAfterDown, p.num_layers,
                       reinterpret_cast<const float*>(b.args.weights + p.final_norm));
+    Trace(b, 43);
     if (flags & layout::kStepHead) {
       b.Sync();
       RunHead(b);
     }
+    Trace(b, 44);
     PublishCandidates(b, step);
+    Trace(b, 45);
     SampleRow(b, step, reinterpret_cast<const layout::LaneSampling*>(b.args.workspace + p.workspace.samplings));
     b.Sync();
   }
