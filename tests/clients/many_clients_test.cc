@@ -17,6 +17,7 @@ namespace megakernel::client {
 namespace {
 
 using Tokens = std::vector<std::int32_t>;
+using tests::ServerProcess;
 
 constexpr int kClients = 64;
 constexpr absl::Duration kCallLimit = absl::Seconds(120);
@@ -98,7 +99,7 @@ Error RunFork(Client* client, const Scenario& scenario, Tokens* tokens) {
 }
 
 // Runs one client's scenario on a connection of its own. `cancel`: whether those that cancel do.
-Error Run(const std::string& address, int index, bool cancel, Tokens* tokens) {
+Error RunClient(const std::string& address, int index, bool cancel, Tokens* tokens) {
   ConnectOptions options;
   options.timeout = absl::Seconds(30);
   auto client = Client::Connect(address, options);
@@ -125,7 +126,7 @@ TEST(ManyClientsTest, EveryStreamEqualsItsOwnAloneRunAndNothingIsLeft) {
     ServerProcess server(Flags());
     ASSERT_FALSE(server.address().empty()) << server.log();
     for (int i = 0; i < kClients; ++i) {
-      const Error error = Run(server.address(), i, /*cancel=*/false, &alone[i]);
+      const Error error = RunClient(server.address(), i, /*cancel=*/false, &alone[i]);
       ASSERT_TRUE(error.ok()) << "client " << i << ": " << Describe(error);
     }
   }
@@ -136,7 +137,7 @@ TEST(ManyClientsTest, EveryStreamEqualsItsOwnAloneRunAndNothingIsLeft) {
   std::vector<Error> errors(kClients);
   std::vector<std::thread> threads;
   for (int i = 0; i < kClients; ++i) {
-    threads.emplace_back([&, i] { errors[i] = Run(server.address(), i, /*cancel=*/true, &together[i]); });
+    threads.emplace_back([&, i] { errors[i] = RunClient(server.address(), i, /*cancel=*/true, &together[i]); });
   }
   for (std::thread& thread : threads) thread.join();
 
@@ -156,10 +157,10 @@ TEST(ManyClientsTest, EveryStreamEqualsItsOwnAloneRunAndNothingIsLeft) {
 
   auto client = Client::Connect(server.address());
   ASSERT_TRUE(client.ok());
-  EXPECT_EQ((*client.value()).ListSessions({})->sessions_size(), 0);
+  EXPECT_EQ(client.value()->ListSessions({})->sessions_size(), 0);
   // One more generation: its steps come after everything that was cancelled has been taken out.
   Tokens last;
-  EXPECT_TRUE(Run(server.address(), 0, false, &last).ok());
+  EXPECT_TRUE(RunClient(server.address(), 0, false, &last).ok());
   EXPECT_EQ(last, alone[0]);
   EXPECT_EQ(server.Stop(), 0) << server.log();
   EXPECT_NE(server.log().find("in_use sequences=0 waiting=0 sessions=0 pages=0"), std::string::npos) << server.log();
