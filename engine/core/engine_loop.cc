@@ -34,7 +34,7 @@ EngineLoop::EngineLoop(const EngineOptions& options, std::int32_t max_context, c
              .on_ending = [this] { PublishStats(); },
              .on_ended =
                  [this] {
-                   absl::MutexLock lock(&mutex_);
+                   MutexLock lock(&mutex_);
                    --active_;
                  }}),
       thread_([this] { Run(); }) {}
@@ -63,13 +63,13 @@ absl::StatusOr<std::shared_ptr<TokenStream>> EngineLoop::Generate(GenerateReques
   auto stream = std::make_shared<TokenStream>(generation->request.n, options_.stream_buffer, cancel);
   generation->stream = stream;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     ++active_;
   }
   if (inbox_->Post(std::move(generation))) return stream;
   // Closed: room there is, the waiting generations are counted.
   waiting_.fetch_sub(1, std::memory_order_relaxed);
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   --active_;
   return DrainingError();
 }
@@ -140,20 +140,20 @@ void EngineLoop::Stop() {
 
 void EngineLoop::PublishStats() {
   EngineStats stats = core_.Stats();
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   stats_ = stats;
   health_ = core_.failure();
 }
 
 bool EngineLoop::WaitIdle(absl::Duration timeout) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   const auto idle = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return active_ == 0; };
-  return mutex_.AwaitWithTimeout(absl::Condition(&idle), timeout);
+  return mutex_.AwaitWithTimeout(idle, timeout);
 }
 
 void EngineLoop::Shutdown(absl::Duration grace) {
   Drain();
-  absl::MutexLock lock(&join_mutex_);
+  MutexLock lock(&join_mutex_);
   if (!thread_.joinable()) return;
   if (!WaitIdle(grace)) {
     const auto end_all = [](EngineCore& core) { core.EndAll({FinishReason::kFailed, DrainingError(), ""}); };
@@ -165,12 +165,12 @@ void EngineLoop::Shutdown(absl::Duration grace) {
 }
 
 absl::Status EngineLoop::Health() const {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   return health_;
 }
 
 EngineStats EngineLoop::Stats() const {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   EngineStats stats = stats_;
   stats.requests_waiting = waiting_.load(std::memory_order_relaxed);
   return stats;

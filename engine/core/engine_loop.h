@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
+#include "engine/base/mutex.h"
 #include "engine/core/engine.h"
 #include "engine/core/engine_core.h"
 #include "engine/core/inbox.h"
@@ -59,7 +59,7 @@ class EngineLoop {
   std::atomic<bool> draining_{false};
   std::atomic<bool> stop_{false};
 
-  mutable absl::Mutex mutex_;
+  mutable Mutex mutex_;
   int active_ ABSL_GUARDED_BY(mutex_) = 0;  // generations that have not ended
   EngineStats stats_ ABSL_GUARDED_BY(mutex_);
   absl::Status health_ ABSL_GUARDED_BY(mutex_);
@@ -71,7 +71,7 @@ class EngineLoop {
   absl::Time idle_since_ = absl::InfiniteFuture();
   bool parked_ = false;
 
-  absl::Mutex join_mutex_;
+  Mutex join_mutex_;
   std::thread thread_;  // last: everything above exists before it runs
 };
 

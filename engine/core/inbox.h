@@ -9,7 +9,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
-#include "absl/synchronization/mutex.h"
+#include "engine/base/mutex.h"
 #include "engine/core/engine_core.h"
 #include "engine/core/generation.h"
 #include "engine/executor/executor.h"
@@ -27,7 +27,7 @@ class Inbox {
 
   // False when full or closed.
   bool Post(Message message) {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     if (executor_ == nullptr || messages_.size() >= capacity_) return false;
     messages_.push_back(std::move(message));
     executor_->Notify();
@@ -36,7 +36,7 @@ class Inbox {
 
   // Always taken while open: every generation is cancelled once at most.
   void PostCancel(std::uint64_t generation_id) {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     if (executor_ == nullptr) return;
     cancels_.push_back(generation_id);
     executor_->Notify();
@@ -44,7 +44,7 @@ class Inbox {
 
   // Makes the engine thread go round.
   void Wake() {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     if (executor_ != nullptr) executor_->Notify();
   }
 
@@ -52,20 +52,20 @@ class Inbox {
   void TakeAll(std::vector<Message>& messages, std::vector<std::uint64_t>& cancels) {
     messages.clear();
     cancels.clear();
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     messages_.swap(messages);
     cancels_.swap(cancels);
   }
 
   // Every later Post fails; what has come stays to be taken. The executor is not touched any more.
   void Close() {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     executor_ = nullptr;
   }
 
  private:
   const std::size_t capacity_;
-  absl::Mutex mutex_;
+  Mutex mutex_;
   Executor* executor_ ABSL_GUARDED_BY(mutex_);
   std::vector<Message> messages_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::uint64_t> cancels_ ABSL_GUARDED_BY(mutex_);

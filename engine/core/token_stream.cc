@@ -27,14 +27,14 @@ TokenStream::TokenStream(int num_choices, int buffer_tokens, std::function<void(
       buffer_tokens_(buffer_tokens),
       on_cancel_(std::move(on_cancel)),
       unfinished_(num_choices) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   pending_.choices.resize(num_choices);
 }
 
 bool TokenStream::Pop(StreamUpdate& update) {
   update.Clear();
   update.choices.resize(num_choices_);
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   if (!has_pending_) {
     armed_ = true;
     return false;
@@ -47,7 +47,7 @@ bool TokenStream::Pop(StreamUpdate& update) {
 }
 
 void TokenStream::SetWake(std::function<void()> wake) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   MK_CHECK(!wake_);
   wake_ = std::move(wake);
   if (has_pending_) Wake();
@@ -55,7 +55,7 @@ void TokenStream::SetWake(std::function<void()> wake) {
 
 void TokenStream::Detach() {
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     detached_ = true;
     if (waking_thread_ != std::this_thread::get_id()) AwaitQuiet();
     if (unfinished_ == 0) return;
@@ -65,7 +65,7 @@ void TokenStream::Detach() {
 
 void TokenStream::AwaitQuiet() {
   const auto quiet = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !waking_; };
-  mutex_.Await(absl::Condition(&quiet));
+  mutex_.Await(quiet);
 }
 
 void TokenStream::Cancel() {
@@ -74,7 +74,7 @@ void TokenStream::Cancel() {
 
 bool TokenStream::PushToken(int choice, TokenId token, std::string_view text, std::unique_ptr<Logprobs> logprobs,
                             absl::Time drained_at) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   if (pending_tokens_ >= buffer_tokens_) return false;
   ++pending_tokens_;
   ChoiceUpdate& update = pending_.choices[choice];
@@ -86,19 +86,19 @@ bool TokenStream::PushToken(int choice, TokenId token, std::string_view text, st
 }
 
 void TokenStream::PushStarted(Started started, absl::Time drained_at) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   pending_.started = std::move(started);
   Pushed(drained_at);
 }
 
 void TokenStream::PushPromptLogprob(PromptLogprob logprob, absl::Time drained_at) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   pending_.prompt_logprobs.push_back(std::move(logprob));
   Pushed(drained_at);
 }
 
 void TokenStream::PushFinished(int choice, std::string_view text, Finished finished, absl::Time drained_at) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   ChoiceUpdate& update = pending_.choices[choice];
   MK_CHECK(!update.finished.has_value() && unfinished_ > 0);
   update.text.append(text);

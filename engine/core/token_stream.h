@@ -18,8 +18,8 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "engine/base/mutex.h"
 #include "engine/executor/executor.h"
 
 namespace megakernel {
@@ -137,7 +137,7 @@ class TokenStream {
   const std::function<void()> on_cancel_;
   std::atomic<bool> cancelled_{false};
 
-  absl::Mutex mutex_;
+  Mutex mutex_;
   StreamUpdate pending_ ABSL_GUARDED_BY(mutex_);
   bool has_pending_ ABSL_GUARDED_BY(mutex_) = false;
   int pending_tokens_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -50,7 +50,7 @@ FakeExecutor::FakeExecutor(FakeOptions options)
 
 FakeExecutor::~FakeExecutor() {
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     closing_ = true;
   }
   if (thread_.joinable()) thread_.join();
@@ -61,11 +61,13 @@ const ExecutorInfo& FakeExecutor::info() const {
 }
 
 absl::Status FakeExecutor::Submit(Command command) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   if (!machine_.health().ok() || machine_.stopped()) {
     return absl::UnavailableError(machine_.stopped() ? "the executor has stopped" : "the executor has failed");
   }
+  const bool stop = std::holds_alternative<megakernel::Stop>(command);
   commands_.push_back(std::move(command));
+  if (stop && options_.manual) ApplyCommands();  // nobody may be left to call Step
   return absl::OkStatus();
 }
 
@@ -94,10 +96,10 @@ bool FakeExecutor::RunStep() {
 }
 
 void FakeExecutor::Run() {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   while (true) {
     const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return closing_ || CanRun(); };
-    mutex_.Await(absl::Condition(&ready));
+    mutex_.Await(ready);
     if (closing_) return;
     ApplyCommands();
     if (options_.step_time > absl::ZeroDuration() && machine_.HasWork()) {
@@ -114,25 +116,25 @@ void FakeExecutor::Run() {
 
 bool FakeExecutor::Step() {
   MK_CHECK(options_.manual);
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   return RunStep();
 }
 
 void FakeExecutor::Drain(std::vector<Event>& events) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   for (Event& event : events_) events.push_back(std::move(event));
   events_.clear();
 }
 
 void FakeExecutor::Wait(absl::Duration timeout) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return notified_ || !events_.empty(); };
-  mutex_.AwaitWithTimeout(absl::Condition(&ready), timeout);
+  mutex_.AwaitWithTimeout(ready, timeout);
   notified_ = false;
 }
 
 void FakeExecutor::Notify() {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   notified_ = true;
 }
 
@@ -141,33 +143,33 @@ std::uint64_t FakeExecutor::Heartbeat() const {
 }
 
 absl::Status FakeExecutor::Health() const {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   return machine_.health();
 }
 
 void FakeExecutor::Stall(bool stalled) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   stalled_ = stalled;
 }
 
 void FakeExecutor::Fail(absl::Status status) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   machine_.Break(std::move(status));
   notified_ = true;
 }
 
 void FakeExecutor::Lie(FakeLie lie) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   machine_.Lie(lie);
 }
 
 std::uint64_t FakeExecutor::num_steps() const {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   return machine_.num_steps();
 }
 
 std::uint64_t FakeExecutor::num_rows() const {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   return machine_.num_rows();
 }
 

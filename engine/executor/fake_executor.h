@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "engine/base/mutex.h"
 #include "engine/executor/executor.h"
 #include "engine/executor/fake_machine.h"
 
@@ -58,7 +58,7 @@ class FakeExecutor final : public Executor {
   const FakeOptions options_;
   const ExecutorInfo info_;
 
-  mutable absl::Mutex mutex_;
+  mutable Mutex mutex_;
   FakeMachine machine_ ABSL_GUARDED_BY(mutex_);
   std::vector<Command> commands_ ABSL_GUARDED_BY(mutex_);
   std::vector<Event> events_ ABSL_GUARDED_BY(mutex_);

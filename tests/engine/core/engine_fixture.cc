@@ -12,17 +12,17 @@ constexpr absl::Duration kPatience = absl::Seconds(30);
 template <typename T, typename Operation>
 absl::StatusOr<T> Await(Operation operation) {
   struct State {
-    absl::Mutex mutex;
+    Mutex mutex;
     std::optional<absl::StatusOr<T>> result;
   };
   auto state = std::make_shared<State>();
   operation([state](absl::StatusOr<T> result) {
-    absl::MutexLock lock(&state->mutex);
+    MutexLock lock(&state->mutex);
     state->result = std::move(result);
   });
-  absl::MutexLock lock(&state->mutex);
+  MutexLock lock(&state->mutex);
   const auto ready = [&] { return state->result.has_value(); };
-  if (!state->mutex.AwaitWithTimeout(absl::Condition(&ready), kPatience)) {
+  if (!state->mutex.AwaitWithTimeout(ready, kPatience)) {
     return absl::DeadlineExceededError("the engine did not answer");
   }
   return *std::move(state->result);
@@ -39,7 +39,7 @@ Reader::~Reader() {
 }
 
 void Reader::Take() {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   while (stream_->Pop(update_)) {
     if (update_.started) started_ = std::move(update_.started);
     for (PromptLogprob& logprob : update_.prompt_logprobs) prompt_logprobs_.push_back(std::move(logprob));
@@ -58,8 +58,8 @@ void Reader::Take() {
 }
 
 bool Reader::Wait(const std::function<bool()>& condition) {
-  absl::MutexLock lock(&mutex_);
-  return mutex_.AwaitWithTimeout(absl::Condition(&condition), kPatience);
+  MutexLock lock(&mutex_);
+  return mutex_.AwaitWithTimeout(condition, kPatience);
 }
 
 bool Reader::WaitDone() {

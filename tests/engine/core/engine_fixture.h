@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "absl/synchronization/mutex.h"
 #include "engine/base/clock.h"
+#include "engine/base/mutex.h"
 #include "engine/core/engine.h"
 #include "engine/executor/fake_executor.h"
 #include "server/byte_model.h"
@@ -42,7 +42,7 @@ class Reader {
   bool Wait(const std::function<bool()>& condition);
 
   const std::shared_ptr<TokenStream> stream_;
-  absl::Mutex mutex_;
+  Mutex mutex_;
   StreamUpdate update_;
   std::optional<Started> started_;
   std::vector<PromptLogprob> prompt_logprobs_;

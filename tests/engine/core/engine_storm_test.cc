@@ -99,7 +99,7 @@ class Client {
     const auto count = static_cast<std::ptrdiff_t>(reader.tokens().size());
     ASSERT_LE(count, max_tokens);
     ASSERT_EQ(reader.tokens(), std::vector<TokenId>(expected.begin(), expected.begin() + count));
-    if (finished.status.ok()) ASSERT_EQ(count, max_tokens);
+    ASSERT_TRUE(!finished.status.ok() || count == max_tokens) << count << " of " << max_tokens;
     tokens_ = Concat(tokens_, reader.tokens());
     ASSERT_EQ(finished.session_length, static_cast<int>(tokens_.size())) << finished.status;
     const auto session = engine_.Get(id_);
@@ -168,7 +168,7 @@ TEST_P(EngineStorm, EveryStreamEqualsItsOwnAloneRunAndNoPageIsLost) {
   if (std::string(GetParam().name) == "Scarce") {
     EXPECT_GT(stats.preemptions + stats.sessions_reclaimed, 0);
   }
-  if (!GetParam().sharing) EXPECT_EQ(stats.pages_cached, 0);
+  EXPECT_TRUE(GetParam().sharing || stats.pages_cached == 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -11,10 +11,10 @@ class LyingExecutor : public ::testing::TestWithParam<FakeLie> {};
 TEST_P(LyingExecutor, IsFoundOut) {
   EngineSetup setup;
   setup.fake.step_time = absl::Microseconds(100);
-  absl::Mutex mutex;
+  Mutex mutex;
   absl::Status reported;
   setup.engine.on_failure = [&](const absl::Status& status) {
-    absl::MutexLock lock(&mutex);
+    MutexLock lock(&mutex);
     reported = status;
   };
   TestEngine engine(setup);
@@ -28,7 +28,7 @@ TEST_P(LyingExecutor, IsFoundOut) {
   EXPECT_EQ(ReasonOf(engine->Health()), ErrorReason::kExecutorFailed);
   EXPECT_EQ(ReasonOf(engine->Generate(TestEngine::Request({5}, 1)).status()), ErrorReason::kExecutorFailed);
   EXPECT_EQ(ReasonOf(engine.Create().status()), ErrorReason::kExecutorFailed);
-  absl::MutexLock lock(&mutex);
+  MutexLock lock(&mutex);
   EXPECT_EQ(ReasonOf(reported), ErrorReason::kExecutorFailed);
 }
 

@@ -1,6 +1,8 @@
 // One generation from request to Finished: tokens, text, ends of every kind, prefixes, alternatives.
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "absl/strings/str_cat.h"
 #include "engine/text/tokenizer.h"
 #include "tests/engine/core/engine_fixture.h"
@@ -75,7 +77,8 @@ TEST(GenerationTest, AStopStringCutsTextAndSessionAtTheTokenThatCompletesIt) {
 }
 
 TEST(GenerationTest, ADeadlineEndsWhatRunsAndWhatWaits) {
-  EngineSetup setup{.fake_clock = true};
+  EngineSetup setup;
+  setup.fake_clock = true;
   setup.fake.max_lanes = 1;
   setup.fake.step_time = absl::Milliseconds(1);
   TestEngine engine(setup);

@@ -16,9 +16,9 @@ std::vector<TokenId> Tokens(int count, TokenId first = 0) {
 }
 
 // Runs a sequence as a lane would: pages for its tokens, then all but the last token written.
-std::optional<CopyPage> Run(Sequence& sequence, bool share = true) {
-  const PagePlan plan = sequence.PlanPages(sequence.length(), share);
-  const auto copy = sequence.TakePages(plan, sequence.length());
+std::optional<CopyPage> RunLane(Sequence& sequence, bool share = true) {
+  const PagePlan plan = sequence.PlanPages(sequence.length() - 1, share);
+  const auto copy = sequence.TakePages(plan, sequence.length() - 1);
   sequence.Settle(sequence.length());
   return copy;
 }
@@ -28,7 +28,7 @@ TEST(PagesTest, FullPagesAreFoundAgainAndConfirmedByTokens) {
   {
     Sequence first(&cache, "a");
     first.Append(Tokens(10));
-    Run(first);
+    RunLane(first);
     EXPECT_EQ(first.kv_length(), 9);
     EXPECT_EQ(cache.num_used(), 3);
   }
@@ -50,7 +50,7 @@ TEST(PagesTest, TheEndOfAPrefixIsGivenUpFirst) {
   {
     Sequence first(&cache, "a");
     first.Append(Tokens(17));
-    Run(first);
+    RunLane(first);
   }
   EXPECT_EQ(cache.num_cached(), 4);
   const PageId page = cache.Allocate();
@@ -64,16 +64,16 @@ TEST(PagesTest, AForkCopiesThePageItWritesAndTheLastOwnerWritesInPlace) {
   KvCache cache(16, 4, true);
   Sequence parent(&cache, "a");
   parent.Append(Tokens(7));
-  Run(parent);
+  RunLane(parent);
   auto fork = std::make_unique<Sequence>(parent, 7);
   EXPECT_EQ(cache.num_used(), 2);
   fork->Append(50);
-  const auto copy = Run(*fork);
+  const auto copy = RunLane(*fork);
   ASSERT_TRUE(copy.has_value());
   EXPECT_EQ(copy->source, parent.pages()[1]);
   EXPECT_EQ(copy->target, fork->pages()[1]);
   parent.Append(60);
-  EXPECT_FALSE(Run(parent).has_value());
+  EXPECT_FALSE(RunLane(parent).has_value());
 }
 
 TEST(PagesTest, ARollbackIntoAPublishedPageCopiesOrUnpublishes) {
@@ -81,12 +81,12 @@ TEST(PagesTest, ARollbackIntoAPublishedPageCopiesOrUnpublishes) {
     KvCache cache(2 + !short_of_pages, 4, true);
     Sequence sequence(&cache, "a");
     sequence.Append(Tokens(9));
-    Run(sequence);
+    RunLane(sequence);
     const PageId second = sequence.pages()[1];
     EXPECT_TRUE(cache.published(second));
     sequence.Truncate(7);
     sequence.Append(99);
-    const auto copy = Run(sequence, false);
+    const auto copy = RunLane(sequence, false);
     EXPECT_EQ(copy.has_value(), !short_of_pages);
     EXPECT_EQ(sequence.pages()[1] == second, short_of_pages);
   }

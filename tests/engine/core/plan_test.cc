@@ -217,7 +217,8 @@ TEST_P(PlanTrace, BoundsWorkConservationAndProgress) {
       ASSERT_EQ(rows, all) << "step " << step;
     }
     for (int i = 0; i < f.table->num_lanes; ++i) {
-      if (PendingRows(before.lanes[i]) > 0) ASSERT_LE(++idle[i], 12 * 40 * 24) << "lane " << i << " starves";
+      idle[i] += PendingRows(before.lanes[i]) > 0;
+      ASSERT_LE(idle[i], 12 * 40 * 24) << "lane " << i << " starves";
     }
   }
   EXPECT_EQ(ended, 60);
