@@ -59,7 +59,6 @@ static unsigned Hash(unsigned x) {
   x ^= x >> 16;
   return x;
 }
-
 struct Weights {
   std::vector<std::vector<std::uint16_t>> store;
   reference::ModelView view;
@@ -85,19 +84,14 @@ struct Weights {
     return {reference::ElementType::kBF16, rows, cols, v.data()};
   }
 };
-
 static void Build(const Shape& s, Weights& w) {
   w.store.reserve(4096);
   auto& v = w.view;
   v.shape = {s.layers, s.hidden, s.q, s.kv, s.hd, s.ffn, s.vocab, 1e-6, {}};
   v.shape.rope.theta = s.theta;
   auto mat = [&](std::int64_t r, std::int64_t c, float g) { return w.Make(r, c, 0, g / std::sqrt((float)c)); };
-  v.embedding = w.Make(s.vocab, s.hidden, 0, 2.5f / std::sqrt((float)s.hidden) * std::sqrt((float)s.hidden) * 0.4f);
-  v.lm_head = v.embedding;
-  if (s.tied) {
-  } else
-    v.lm_head = mat(s.vocab, s.hidden, 2.5f);
-  if (s.tied) v.embedding = v.lm_head = mat(s.vocab, s.hidden, 2.5f);
+  v.embedding = v.lm_head = mat(s.vocab, s.hidden, 2.5f);
+  if (!s.tied) v.lm_head = mat(s.vocab, s.hidden, 2.5f);
   v.final_norm = w.Make(1, s.hidden, 1, 0.1f);
   for (int l = 0; l < s.layers; ++l) {
     reference::Layer y;
@@ -117,7 +111,6 @@ static void Build(const Shape& s, Weights& w) {
     v.layers.push_back(y);
   }
 }
-
 struct Runner {
   Program p;
   device::KernelArgs args;
@@ -128,7 +121,6 @@ struct Runner {
   std::int32_t *tokens, *pages, *stops;
   std::uint64_t next_command = 1, next_event = 1;
   unsigned epoch = 1;
-
   Runner(const reference::ModelView& view, host::ProgramOptions o, int sms, int shared) {
     std::string error;
     if (!host::BuildProgram(view, {sms, shared}, o, p, error)) {
@@ -276,7 +268,6 @@ struct Runner {
   std::uint64_t commands_seen = 1;
   std::vector<double> times;
 };
-
 int main(int argc, char** argv) {
   const std::string name = argc > 1 ? argv[1] : "tiny";
   const int steps = argc > 2 ? atoi(argv[2]) : 64;
