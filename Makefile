@@ -1,6 +1,6 @@
 # The menu. Each entry is one script or one CMake preset; `make help` lists them.
 MAKEFLAGS += --no-print-directory
-.PHONY: help run test build bench gpu-test lint fmt test-deploy clean
+.PHONY: help run test build bench gpu-test sanitize lint fmt test-deploy clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -21,6 +21,10 @@ bench: build ## measure the CPU executor against its floor; JSON (ARGS="--thread
 gpu-test: ## build with CUDA and run the tests that need a GPU
 	@deploy/setup.sh run cuda
 	@deploy/test.sh gpu -L gpu
+
+sanitize: ## the engine's tests under the address, undefined-behaviour and thread sanitizers
+	@deploy/test.sh asan tests/engine tests/kernels -LE model
+	@deploy/test.sh tsan tests/engine -LE model
 
 lint: ## format check, clang-tidy, shellcheck, buf lint
 	@deploy/setup.sh run lint
