@@ -182,7 +182,7 @@ TEST_P(PlanTrace, BoundsWorkConservationAndProgress) {
         const int tokens = pick(1, 40);
         const int written = pick(0, tokens - 1);
         const bool prefill = tokens - 1 > written && pick(0, 3) == 0;
-        f.Add(i, tokens, written, tokens + pick(1, 30), ++started, prefill ? kLanePrefillOnly : 0);
+        f.Add(i, tokens, written, tokens + pick(1, 30), ++started, prefill ? kLanePrefillOnly : 0u);
         lane.kv_capacity = std::max(written, pick(0, tokens));
         next_row[i] = written;
         idle[i] = 0;
