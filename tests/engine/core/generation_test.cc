@@ -140,6 +140,7 @@ TEST(GenerationTest, PreemptionRepeatsNothingAndChangesNothing) {
   EngineSetup setup;
   setup.fake.num_pages = 24;  // 96 positions for four sequences of up to 60
   setup.fake.max_context = 64;
+  setup.fake.step_time = absl::Milliseconds(1);  // else one is done before the next has arrived
   TestEngine engine(setup);
   std::vector<std::unique_ptr<Reader>> readers;
   for (int i = 0; i < 8; ++i) readers.push_back(engine.Read(TestEngine::Request(Range(10 + i, 10), 50)));

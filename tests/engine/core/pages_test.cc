@@ -46,18 +46,20 @@ TEST(PagesTest, FullPagesAreFoundAgainAndConfirmedByTokens) {
 }
 
 TEST(PagesTest, TheEndOfAPrefixIsGivenUpFirst) {
-  KvCache cache(4, 4, true);
+  KvCache cache(5, 4, true);
   {
     Sequence first(&cache, "a");
     first.Append(Tokens(17));
     RunLane(first);
   }
   EXPECT_EQ(cache.num_cached(), 4);
+  const PageId free_page = cache.Allocate();
   const PageId page = cache.Allocate();
   Sequence again(&cache, "a");
   again.Append(Tokens(17));
   EXPECT_EQ(again.PlanPages(17, true).kv_length, 12);
   cache.Release(page);
+  cache.Release(free_page);
 }
 
 TEST(PagesTest, AForkCopiesThePageItWritesAndTheLastOwnerWritesInPlace) {
