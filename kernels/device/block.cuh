@@ -57,7 +57,6 @@ struct BlockState {
   float best_value[layout::kConsumerWarps][layout::kGpuMaxRows];
   std::int32_t best_id[layout::kConsumerWarps][layout::kGpuMaxRows];
   std::uint64_t reduce[layout::kConsumerWarps * 2];
-  std::uint32_t histogram[256];
 };
 
 struct Block {

@@ -13,7 +13,6 @@ constexpr int kConsumerRegisters = 112;
 constexpr int kServiceRegisters = 32;
 
 static_assert(sizeof(BlockState) <= layout::kBlockStateBytes);
-static_assert(kTraceWords == layout::kTraceWords);
 
 __device__ void FillShares(const Program& p, BlockState& state, std::int32_t group, std::int32_t member) {
   for (std::int32_t i = 0; i < layout::kNumPhases; ++i) {

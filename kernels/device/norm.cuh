@@ -14,19 +14,16 @@ namespace megakernel::device {
 
 enum class Residual { kEmbedding = 0, kAfterO = 1, kAfterDown = 2 };
 
-// Columns of the residual whose sums this block computes, and what it remembers of those it owns.
+// What this block remembers of the residual's columns that it owns (BlockState::own_first, own_count).
 struct Owned {
-  std::int32_t first, count;
   std::int64_t* now;     // [max_rows][own_cols]
   std::int64_t* buffer;  // [2][max_rows][own_cols]: content of both buffers' words
 };
 
 __device__ __forceinline__ Owned OwnedOf(const Block& b) {
   const Program& p = b.program;
-  const PhaseShare& share = b.state.shares[layout::kPhaseO];
   std::int64_t* base = reinterpret_cast<std::int64_t*>(b.shared + p.shared.own);
-  return {share.first_row, share.row_groups * p.matrix[layout::kPhaseO].RowsPerRowGroup(), base,
-          base + p.max_rows * p.own_cols};
+  return {base, base + p.max_rows * p.own_cols};
 }
 
 __device__ __forceinline__ bool SumComplete(std::uint64_t word, std::uint32_t count) {

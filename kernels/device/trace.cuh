@@ -5,15 +5,13 @@
 
 namespace megakernel::device {
 
-inline constexpr int kTraceWords = 4096;
-
 __device__ __forceinline__ void Trace(const Block& b, int mark) {
 #if defined(MEGAKERNEL_TRACE)
   if (threadIdx.x == 0) {
     std::uint64_t* words = reinterpret_cast<std::uint64_t*>(b.args.workspace + b.program.workspace.trace) +
-                           std::int64_t{blockIdx.x} * kTraceWords;
+                           std::int64_t{blockIdx.x} * layout::kTraceWords;
     const std::uint64_t n = words[0];
-    if (n + 1 < kTraceWords) {
+    if (n + 1 < layout::kTraceWords) {
       words[n + 1] = static_cast<std::uint64_t>(clock64()) << 8 | mark;
       words[0] = n + 1;
     }

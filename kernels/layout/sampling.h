@@ -41,7 +41,7 @@ MEGAKERNEL_HOST_DEVICE inline float FusedMultiplyAdd(float a, float b, float c) 
 
 // round(2^40 * exp(x)) for x <= 0, to about 23 bits; 0 below exp(x) = 2^-41.
 // exp(x) = 2^n * 2^f with n = round(x * log2 e), |f| <= 1/2, 2^f by a degree-6 Taylor polynomial in f ln 2
-// (error 1.1e-7 relative, under one ulp of a float).
+// (measured error 2.3e-7 relative, two ulps of a float).
 MEGAKERNEL_HOST_DEVICE inline std::uint64_t ExpWeight(float x) {
   if (!(x > -29.0f)) return 0;  // also NaN
   const float scaled = x * 1.44269504f;
