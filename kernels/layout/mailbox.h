@@ -18,7 +18,7 @@ namespace megakernel::layout {
 inline constexpr int kCommandLines = 256;
 inline constexpr int kEventLines = 8192;
 inline constexpr int kEventReserve = 512;
-inline constexpr int kMaxStopTokens = 32;
+inline constexpr int kMaxStopTokens = 96;  // of a lane: those of a request and the model's own
 
 enum class CommandType : std::uint32_t { kNone, kAdmit, kGrantPages, kCancel, kCopyPage, kSetPolicy, kPark, kStop };
 
