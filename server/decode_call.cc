@@ -28,7 +28,7 @@ void DecodeCall::Start(absl::Time deadline) {
 void DecodeCall::OnReadDone(bool ok) {
   std::shared_ptr<TokenStream> cancel;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     reading_ = false;
     if (!ok) {
       reads_done_ = true;
@@ -61,14 +61,14 @@ void DecodeCall::ReadMore() {
 
 void DecodeCall::Advance() {
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     if (advancing_) return;  // that thread looks again before it leaves
     advancing_ = true;
   }
   for (;;) {
     Next next;
     {
-      absl::MutexLock lock(&mutex_);
+      MutexLock lock(&mutex_);
       next = TakeNext();
       ReadMore();
       if (next == Next::kNothing) {
@@ -98,7 +98,7 @@ void DecodeCall::EndCall() {
   std::string own_session;
   absl::Status status;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     ended_ = true;
     advancing_ = false;
     if (std::exchange(owns_session_, false)) own_session = session_id_;
@@ -107,7 +107,7 @@ void DecodeCall::EndCall() {
     }
   }
   const auto end = [self = shared_from_this(), status] {
-    absl::MutexLock lock(&self->mutex_);
+    MutexLock lock(&self->mutex_);
     self->outbox_.End(status);
     self->outbox_.Send();
   };
@@ -117,7 +117,7 @@ void DecodeCall::EndCall() {
 
 void DecodeCall::OnWriteDone(bool ok) {
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     outbox_.OnWriteDone(ok);
     outbox_.Send();
     Pump();
@@ -127,7 +127,7 @@ void DecodeCall::OnWriteDone(bool ok) {
 
 void DecodeCall::PumpTokens() {
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     Pump();
   }
   Advance();
@@ -144,7 +144,7 @@ void DecodeCall::Pump() {
 void DecodeCall::OnCancel() {
   std::shared_ptr<TokenStream> stream;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     outbox_.Abandon(absl::CancelledError("the call was cancelled"));
     outbox_.Send();
     queue_.clear();
@@ -156,7 +156,7 @@ void DecodeCall::OnCancel() {
 
 void DecodeCall::OnDrain() {
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     draining_ = true;
   }
   Advance();
@@ -166,7 +166,7 @@ void DecodeCall::OnDone() {
   std::shared_ptr<TokenStream> stream;
   std::string own_session;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     ended_ = true;
     stream = std::exchange(stream_, nullptr);
     if (std::exchange(owns_session_, false)) own_session = session_id_;

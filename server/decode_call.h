@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
+#include "engine/base/mutex.h"
 #include "engine/core/request.h"
 #include "engine/core/token_stream.h"
 #include "megakernel/v1/inference_service.pb.h"
@@ -94,7 +94,7 @@ class DecodeCall final : public LiveCall, public Pumped, public std::enable_shar
   const std::string tenant_;
   absl::Time deadline_ = absl::InfiniteFuture();
 
-  absl::Mutex mutex_;
+  Mutex mutex_;
   Outbox<v1::DecodeResponse> outbox_ ABSL_GUARDED_BY(mutex_);
   DecodeTransport& transport_;
   v1::DecodeRequest incoming_;  // the transport's while reading_

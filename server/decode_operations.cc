@@ -50,7 +50,7 @@ absl::Status CancelledByCaller() {
 void DecodeCall::Run() {
   bool cancelled, open;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     cancelled = cancelled_;
     open = !session_id_.empty();
   }
@@ -64,7 +64,7 @@ void DecodeCall::Run() {
   if (request.has_append()) return RunAppend();
   if (request.has_decode()) return RunDecode();
   if (request.has_roll_back()) return RunRollBack();
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   FillState(*AddResponse().mutable_cancelled());
   Complete();
 }
@@ -83,7 +83,7 @@ void DecodeCall::RunOpen() {
 
 void DecodeCall::OnOpened(const absl::StatusOr<SessionInfo>& session, bool created) {
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     if (!session.ok()) return CompleteWith(session.status());
     session_id_ = session->id;
     session_length_ = session->length;
@@ -117,7 +117,7 @@ void DecodeCall::RunAppend() {
   std::string session_id;
   std::int32_t length;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     session_id = session_id_;
     length = session_length_;
   }
@@ -164,7 +164,7 @@ void DecodeCall::RunDecode() {
   auto request = ConvertParameters(decode.sampling(), decode.stopping(), decode.output());
   if (!request.ok()) return Fail(request.status());
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     selection_ = SelectOutput(decode.output());
     seed_ = request->sampling.seed;
   }
@@ -176,7 +176,7 @@ void DecodeCall::Submit(GenerateRequest request) {
   request.deadline = deadline_;
   bool cancelled;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     request.session_id = session_id_;
     cancelled = cancelled_;
   }
@@ -185,7 +185,7 @@ void DecodeCall::Submit(GenerateRequest request) {
   if (!stream.ok()) return Fail(stream.status());
   bool gone;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     stream_ = *stream;
     gone = outbox_.ending();
     cancelled = cancelled_;
@@ -197,14 +197,14 @@ void DecodeCall::Submit(GenerateRequest request) {
 void DecodeCall::RunRollBack() {
   std::string session_id;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     session_id = session_id_;
   }
   context_.engine.RollbackSession(tenant_, session_id, current_.request.roll_back().length(),
                                   [self = shared_from_this()](const absl::StatusOr<SessionInfo>& session) {
                                     if (!session.ok()) return self->Fail(session.status());
                                     {
-                                      absl::MutexLock lock(&self->mutex_);
+                                      MutexLock lock(&self->mutex_);
                                       self->session_length_ = session->length;
                                       if (!self->outbox_.ending())
                                         self->FillState(*self->AddResponse().mutable_rolled_back());
@@ -269,7 +269,7 @@ void DecodeCall::CompleteWith(const absl::Status& error) {
 
 void DecodeCall::Fail(const absl::Status& error) {
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     CompleteWith(error);
   }
   Advance();

@@ -84,7 +84,7 @@ void GenerateCall::Submit(absl::StatusOr<std::vector<TokenId>> tokens) {
   if (!tokens.ok()) return Fail(tokens.status());
   request_.tokens = *std::move(tokens);
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     if (outbox_.ending()) return;  // the client has gone meanwhile
     seed_ = request_.sampling.seed;
   }
@@ -92,7 +92,7 @@ void GenerateCall::Submit(absl::StatusOr<std::vector<TokenId>> tokens) {
   if (!stream.ok()) return Fail(stream.status());
   bool gone;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     gone = outbox_.ending();
     if (!gone) stream_ = *stream;
   }
@@ -101,18 +101,18 @@ void GenerateCall::Submit(absl::StatusOr<std::vector<TokenId>> tokens) {
 }
 
 void GenerateCall::Fail(absl::Status status) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   outbox_.End(std::move(status));
   outbox_.Send();
 }
 
 void GenerateCall::PumpTokens() {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   Pump();
 }
 
 void GenerateCall::OnWriteDone(bool ok) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   outbox_.OnWriteDone(ok);
   outbox_.Send();
   Pump();
@@ -148,7 +148,7 @@ void GenerateCall::Convert() {
 void GenerateCall::OnCancel() {
   std::shared_ptr<TokenStream> stream;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     outbox_.Abandon(absl::CancelledError("the call was cancelled"));
     outbox_.Send();
     stream = stream_;
@@ -159,7 +159,7 @@ void GenerateCall::OnCancel() {
 void GenerateCall::OnDone() {
   std::shared_ptr<TokenStream> stream;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     stream = std::move(stream_);
     stream_ = nullptr;
   }

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
+#include "engine/base/mutex.h"
 #include "engine/core/request.h"
 #include "engine/core/token_stream.h"
 #include "megakernel/v1/inference_service.pb.h"
@@ -60,7 +60,7 @@ class GenerateCall final : public LiveCall, public Pumped, public std::enable_sh
   GenerateRequest request_;
   OutputSelection selection_;
 
-  absl::Mutex mutex_;
+  Mutex mutex_;
   Outbox<v1::GenerateResponse> outbox_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<TokenStream> stream_ ABSL_GUARDED_BY(mutex_);
   StreamUpdate update_ ABSL_GUARDED_BY(mutex_);  // reused for its memory

@@ -2,11 +2,13 @@
 
 #include <vector>
 
+#include "absl/time/clock.h"
+
 namespace megakernel {
 
 void LiveCalls::Add(const std::shared_ptr<LiveCall>& call) {
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     calls_.emplace(call.get(), call);
     if (!draining_) return;
   }
@@ -14,14 +16,14 @@ void LiveCalls::Add(const std::shared_ptr<LiveCall>& call) {
 }
 
 void LiveCalls::Remove(const LiveCall* call) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   calls_.erase(call);
 }
 
 void LiveCalls::Drain() {
   std::vector<std::shared_ptr<LiveCall>> calls;  // called without the lock: a call that ends removes itself
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     if (draining_) return;
     draining_ = true;
     for (const auto& [key, weak] : calls_) {
@@ -32,13 +34,13 @@ void LiveCalls::Drain() {
 }
 
 bool LiveCalls::WaitEmpty(absl::Time deadline) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   const auto empty = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return calls_.empty(); };
-  return mutex_.AwaitWithDeadline(absl::Condition(&empty), deadline);
+  return mutex_.AwaitWithTimeout(empty, deadline - absl::Now());
 }
 
 std::size_t LiveCalls::size() const {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   return calls_.size();
 }
 

@@ -5,8 +5,8 @@
 #include <unordered_map>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "engine/base/mutex.h"
 
 namespace megakernel {
 
@@ -30,7 +30,7 @@ class LiveCalls {
   std::size_t size() const;
 
  private:
-  mutable absl::Mutex mutex_;
+  mutable Mutex mutex_;
   std::unordered_map<const LiveCall*, std::weak_ptr<LiveCall>> calls_ ABSL_GUARDED_BY(mutex_);
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
 };

@@ -10,29 +10,24 @@ PumpQueue::PumpQueue(int num_threads) {
 
 PumpQueue::~PumpQueue() {
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     stopping_ = true;
-    entered_.SignalAll();
   }
   for (std::thread& thread : threads_) thread.join();
 }
 
 void PumpQueue::Enter(std::shared_ptr<Pumped> call) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   calls_.push_back(std::move(call));
-  if (waiting_ > 0) entered_.Signal();
 }
 
 void PumpQueue::Work() {
+  const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopping_ || !calls_.empty(); };
   for (;;) {
     std::shared_ptr<Pumped> call;
     {
-      absl::MutexLock lock(&mutex_);
-      while (calls_.empty() && !stopping_) {
-        ++waiting_;
-        entered_.Wait(&mutex_);
-        --waiting_;
-      }
+      MutexLock lock(&mutex_);
+      mutex_.Await(ready);
       if (calls_.empty()) return;
       call = std::move(calls_.front());
       calls_.pop_front();

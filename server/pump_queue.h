@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
+#include "engine/base/mutex.h"
 
 namespace megakernel {
 
@@ -37,10 +37,8 @@ class PumpQueue {
  private:
   void Work();
 
-  absl::Mutex mutex_;
-  absl::CondVar entered_;
+  Mutex mutex_;
   std::deque<std::shared_ptr<Pumped>> calls_ ABSL_GUARDED_BY(mutex_);
-  int waiting_ ABSL_GUARDED_BY(mutex_) = 0;  // threads in Wait
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };

@@ -10,14 +10,14 @@ TaskPool::TaskPool(int num_threads) {
 
 TaskPool::~TaskPool() {
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     stopping_ = true;
   }
   for (std::thread& thread : threads_) thread.join();
 }
 
 void TaskPool::Post(std::function<void()> task) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   tasks_.push_back(std::move(task));
 }
 
@@ -26,7 +26,8 @@ void TaskPool::Work() {
   for (;;) {
     std::function<void()> task;
     {
-      absl::MutexLock lock(&mutex_, absl::Condition(&ready));
+      MutexLock lock(&mutex_);
+      mutex_.Await(ready);
       if (tasks_.empty()) return;
       task = std::move(tasks_.front());
       tasks_.pop_front();

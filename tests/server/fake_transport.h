@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "engine/base/check.h"
+#include "engine/base/mutex.h"
 #include "server/stream_transport.h"
 
 namespace megakernel::testing {
@@ -24,7 +24,7 @@ class Loop {
     thread_.join();
   }
   void Post(std::function<void()> task) {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     tasks_.push_back(std::move(task));
   }
 
@@ -34,7 +34,8 @@ class Loop {
       std::function<void()> task;
       {
         const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !tasks_.empty(); };
-        absl::MutexLock lock(&mutex_, absl::Condition(&ready));
+        MutexLock lock(&mutex_);
+        mutex_.Await(ready);
         task = std::move(tasks_.front());
         tasks_.pop_front();
       }
@@ -43,7 +44,7 @@ class Loop {
     }
   }
 
-  absl::Mutex mutex_;
+  Mutex mutex_;
   std::deque<std::function<void()>> tasks_ ABSL_GUARDED_BY(mutex_);
   std::thread thread_;
 };
@@ -57,21 +58,21 @@ class FakeTransport final : public DuplexTransport<Request, Response> {
   void Attach(Call* call) { call_ = call; }
 
   void StartWrite(const Response& message, bool) override {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     MK_CHECK(!writing_ && !status_);
     writing_ = true;
     received_.push_back(message);
     loop_.Post([this] { WriteDone(); });
   }
   void StartWriteAndFinish(const Response& message) override {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     MK_CHECK(!writing_ && !status_);
     received_.push_back(message);
     status_ = absl::OkStatus();
     loop_.Post([this] { Done(); });
   }
   void Finish(const absl::Status& status) override {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     MK_CHECK(!writing_ && !status_);
     status_ = status;
     loop_.Post([this] { Done(); });
@@ -80,17 +81,17 @@ class FakeTransport final : public DuplexTransport<Request, Response> {
 
   // Blocks until the call's OnDone has returned.
   absl::Status AwaitDone() {
-    absl::MutexLock lock(&mutex_);
-    mutex_.Await(absl::Condition(&done_));
+    MutexLock lock(&mutex_);
+    mutex_.Await([this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return done_; });
     return *status_;
   }
   std::vector<Response> received() {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     return received_;
   }
   // The client goes after this many messages; the write in flight then fails.
   void BreakAfter(std::size_t messages) {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     break_after_ = messages;
   }
 
@@ -98,7 +99,7 @@ class FakeTransport final : public DuplexTransport<Request, Response> {
   void WriteDone() {
     bool broken;
     {
-      absl::MutexLock lock(&mutex_);
+      MutexLock lock(&mutex_);
       writing_ = false;
       broken = break_after_ && received_.size() >= *break_after_;
     }
@@ -107,13 +108,13 @@ class FakeTransport final : public DuplexTransport<Request, Response> {
   }
   void Done() {
     call_->OnDone();
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     done_ = true;
   }
 
   Loop& loop_;
   Call* call_ = nullptr;
-  absl::Mutex mutex_;
+  Mutex mutex_;
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool done_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<std::size_t> break_after_ ABSL_GUARDED_BY(mutex_);

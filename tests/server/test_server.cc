@@ -2,9 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <latch>
 #include <utility>
 
-#include "absl/synchronization/notification.h"
 #include "engine/base/check.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
@@ -55,9 +55,9 @@ EngineStats TestServer::Idle() {
   EXPECT_TRUE(engine_->WaitIdle(absl::Seconds(20)));
   EXPECT_TRUE(server_->WaitCalls(absl::Now() + absl::Seconds(20)));
   // Stats are as of the engine's last turn; an answer means that the turn before is in them.
-  absl::Notification turned;
-  engine_->GetSession(kDefaultTenant, "none", false, [&](const auto&) { turned.Notify(); });
-  turned.WaitForNotification();
+  std::latch turned(1);
+  engine_->GetSession(kDefaultTenant, "none", false, [&](const auto&) { turned.count_down(); });
+  turned.wait();
   return engine_->Stats();
 }
 
