@@ -173,4 +173,9 @@ std::uint64_t FakeExecutor::num_rows() const {
   return machine_.num_rows();
 }
 
+std::uint64_t FakeExecutor::num_checks() const {
+  MutexLock lock(&mutex_);
+  return machine_.num_checks();
+}
+
 }  // namespace megakernel

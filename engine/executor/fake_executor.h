@@ -44,9 +44,10 @@ class FakeExecutor final : public Executor {
   // Health() becomes `status`; nothing runs any more.
   void Fail(absl::Status status);
   void Lie(FakeLie lie);
-  // Steps and rows so far.
+  // So far: steps, rows, and positions that rows looked back at.
   std::uint64_t num_steps() const;
   std::uint64_t num_rows() const;
+  std::uint64_t num_checks() const;
 
  private:
   void Run();

@@ -9,9 +9,6 @@
 namespace megakernel {
 namespace {
 
-// What a slot holds before it is written: no prefix hashes to it in practice.
-constexpr std::uint64_t kPoison = 0xDEADDEADDEADDEADull;
-
 std::uint64_t Mix(std::uint64_t x) {  // splitmix64's finaliser
   x += 0x9E3779B97F4A7C15ull;
   x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ull;
@@ -54,20 +51,13 @@ std::unique_ptr<Logprobs> FakeLogprobs(const FakeOptions& options, std::uint64_t
 }
 
 FakeMachine::FakeMachine(const FakeOptions& options)
-    : options_(options),
-      lanes_(options.max_lanes),
-      slots_(static_cast<std::size_t>(options.num_pages) * options.page_tokens, kPoison) {
+    : options_(options), lanes_(options.max_lanes), pages_(options.num_pages, options.page_tokens) {
   table_.num_lanes = options.max_lanes;
   policy_.max_rows = options.max_rows;
 }
 
 void FakeMachine::Break(absl::Status status) {
   if (health_.ok()) health_ = std::move(status);
-}
-
-std::uint64_t& FakeMachine::Slot(const Lane& lane, std::int32_t position) {
-  const std::int64_t page = lane.pages[position / options_.page_tokens];
-  return slots_[page * options_.page_tokens + position % options_.page_tokens];
 }
 
 void FakeMachine::Apply(Command& command, std::vector<Event>& events) {
@@ -126,11 +116,12 @@ void FakeMachine::Apply(Admit& admit) {
 bool FakeMachine::AddPages(std::int32_t lane_idx, const std::vector<PageId>& pages, std::int32_t first_writable) {
   Lane& lane = lanes_[lane_idx];
   for (const PageId page : pages) {
-    if (page < 0 || page >= options_.num_pages) {
+    if (!pages_.Has(page)) {
       Break(absl::InternalError(absl::StrCat("page ", page, " of ", options_.num_pages)));
       return false;
     }
     lane.pages.push_back(page);
+    pages_.Hold(page);
   }
   const std::int32_t capacity = static_cast<std::int32_t>(lane.pages.size()) * options_.page_tokens;
   for (std::int32_t i = 0; i < options_.max_lanes; ++i) {
@@ -143,7 +134,9 @@ bool FakeMachine::AddPages(std::int32_t lane_idx, const std::vector<PageId>& pag
       return false;
     }
   }
-  for (std::int32_t position = first_writable; position < capacity; ++position) Slot(lane, position) = kPoison;
+  for (std::int32_t position = first_writable; position < capacity; ++position) {
+    pages_.Write(lane.pages, position, FakePages::kPoison);
+  }
   return true;
 }
 
@@ -161,8 +154,10 @@ void FakeMachine::Apply(const Cancel& cancel, std::vector<Event>& events) {
 }
 
 void FakeMachine::Apply(const CopyPage& copy) {
-  const auto begin = slots_.begin() + std::int64_t{copy.source} * options_.page_tokens;
-  std::copy(begin, begin + options_.page_tokens, slots_.begin() + std::int64_t{copy.target} * options_.page_tokens);
+  if (!pages_.Has(copy.source) || !pages_.Has(copy.target)) {
+    return Break(absl::InternalError(absl::StrCat("copy of page ", copy.source, " to ", copy.target)));
+  }
+  pages_.Copy(copy.source, copy.target);
 }
 
 void FakeMachine::StopAll(std::vector<Event>& events) {
@@ -212,16 +207,27 @@ void FakeMachine::RunSegment(const layout::Segment& segment, std::vector<Event>&
 }
 
 bool FakeMachine::RunRow(std::int32_t lane_idx, std::int32_t position) {
+  if (!CheckBefore(lane_idx, position)) return false;
   Lane& lane = lanes_[lane_idx];
-  for (std::int32_t p = 0; p < position; ++p) {
-    if (Slot(lane, p) == lane.hashes[p]) continue;
-    Break(absl::InternalError(absl::StrCat("lane ", lane_idx, ", row ", position, ": position ", p, " in page ",
-                                           lane.pages[p / options_.page_tokens],
-                                           Slot(lane, p) == kPoison ? " was never written" : " holds another prefix")));
+  const std::uint64_t before = position == 0 ? 0 : pages_.Read(lane.pages, position - 1);
+  pages_.Write(lane.pages, position, FakeHash(before, lane.tokens[position]));
+  return true;
+}
+
+// Whether the pages hold what they must at all positions before `position`.
+bool FakeMachine::CheckBefore(std::int32_t lane_idx, std::int32_t position) {
+  Lane& lane = lanes_[lane_idx];
+  if (std::exchange(lane.intrusions, pages_.num_intrusions()) != pages_.num_intrusions()) lane.checked = 0;
+  for (; lane.checked < position; ++lane.checked) {
+    ++num_checks_;
+    const std::uint64_t found = pages_.Read(lane.pages, lane.checked);
+    if (found == lane.hashes[lane.checked]) continue;
+    Break(absl::InternalError(
+        absl::StrCat("lane ", lane_idx, ", row ", position, ": position ", lane.checked, " in page ",
+                     lane.pages[lane.checked / options_.page_tokens],
+                     found == FakePages::kPoison ? " was never written" : " holds another prefix")));
     return false;
   }
-  const std::uint64_t before = position == 0 ? 0 : Slot(lane, position - 1);
-  Slot(lane, position) = FakeHash(before, lane.tokens[position]);
   return true;
 }
 
@@ -246,7 +252,7 @@ void FakeMachine::EmitPromptLogprobs(std::int32_t lane_idx, const layout::Segmen
 FinishCause FakeMachine::EmitToken(std::int32_t lane_idx, std::vector<Event>& events) {
   Lane& lane = lanes_[lane_idx];
   const auto position = static_cast<std::int32_t>(lane.tokens.size());
-  const std::uint64_t prefix = Slot(lane, position - 1);
+  const std::uint64_t prefix = pages_.Read(lane.pages, position - 1);
   const TokenId token = options_.next_token ? options_.next_token(lane.tokens, lane.sampling)
                                             : FakeChoose(options_, lane.sampling, prefix, position - lane.output_start);
   lane.tokens.push_back(token);
@@ -309,6 +315,7 @@ void FakeMachine::EmitFinished(std::int32_t lane_idx, FinishCause cause, std::ve
   if (lie == FakeLie::kKvLengthTooLarge || lie == FakeLie::kFinishTwice || lie == FakeLie::kEventAfterFinish) {
     lie_ = FakeLie::kNone;
   }
+  for (const PageId page : lanes_[lane_idx].pages) pages_.Release(page);
   entry = layout::Lane();
   lanes_[lane_idx] = Lane();
 }

@@ -2,8 +2,10 @@
 //
 // The "key and value" of a position is a hash of the whole prefix up to it. A row reads the hash before it through the
 // page table, writes its own, and, where it samples, the token is a function of it. So a token depends on every token
-// before it and on every page being the right one. Each row also checks all positions before it against the tokens it
-// was given: page reuse, copy-on-write and prefix mistakes fail at the step in which they happen.
+// before it and on every page being the right one. Each row also knows that all positions before it still hold what the
+// tokens it was given make of them: page reuse, copy-on-write and prefix mistakes fail at the step in which they
+// happen. A position is looked at once; again only after a write that could have changed it, which no correct caller
+// causes. So a token costs the same at every length (num_checks counts).
 #pragma once
 
 #include <cstdint>
@@ -15,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "engine/executor/executor.h"
+#include "engine/executor/fake_pages.h"
 
 namespace megakernel {
 
@@ -77,12 +80,16 @@ class FakeMachine {
   bool stopped() const { return stopped_; }
   std::uint64_t num_steps() const { return num_steps_; }
   std::uint64_t num_rows() const { return num_rows_; }
+  // Positions whose hash was compared.
+  std::uint64_t num_checks() const { return num_checks_; }
 
  private:
   struct Lane {
     std::vector<TokenId> tokens;
     std::vector<std::uint64_t> hashes;  // by position
     std::vector<PageId> pages;
+    std::int32_t checked = 0;      // positions [0, checked) were seen to be right ...
+    std::uint64_t intrusions = 0;  // ... when pages_.num_intrusions() was this
     SamplingParams sampling;
     std::int32_t output_start = 0;
     bool started = false;
@@ -97,20 +104,21 @@ class FakeMachine {
 
   void RunSegment(const layout::Segment& segment, std::vector<Event>& events);
   bool RunRow(std::int32_t lane, std::int32_t position);
+  bool CheckBefore(std::int32_t lane, std::int32_t position);
   void EmitPromptLogprobs(std::int32_t lane, const layout::Segment& segment, std::vector<Event>& events);
   // Appends the sampled token; returns why the lane ends after it, or kNone.
   FinishCause EmitToken(std::int32_t lane, std::vector<Event>& events);
   void EmitFinished(std::int32_t lane, FinishCause cause, std::vector<Event>& events);
-  std::uint64_t& Slot(const Lane& lane, std::int32_t position);
 
   const FakeOptions options_;
   layout::LaneTable table_;
   layout::Policy policy_;
   layout::StepPlan plan_;
   std::vector<Lane> lanes_;
-  std::vector<std::uint64_t> slots_;  // [num_pages, page_tokens]
+  FakePages pages_;
   std::uint64_t num_steps_ = 0;
   std::uint64_t num_rows_ = 0;
+  std::uint64_t num_checks_ = 0;
   std::uint32_t last_epoch_ = 0;
   FakeLie lie_ = FakeLie::kNone;
   bool stopped_ = false;
