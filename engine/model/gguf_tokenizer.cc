@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/absl_view.h"
 #include "engine/text/bpe_tokenizer.h"
+#include "engine/text/pre_tokenizer.h"
 
 namespace megakernel {
 namespace {
@@ -68,6 +69,11 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> ReadGgufTokenizer(const GgufFile& fil
   if (absl::Status status = CheckModel(file); !status.ok()) return status;
   absl::StatusOr<std::string_view> pre = file.GetString("tokenizer.ggml.pre");
   if (!pre.ok()) return pre.status();
+  const PreTokenizer* rules = FindPreTokenizer(*pre);
+  if (rules == nullptr) {
+    return file.Error("tokenizer.ggml.pre",
+                      absl::StrCat("pre-tokenizer \"", AbslView(*pre), "\" is not supported (", PreTokenizerNames(), ")"));
+  }
   absl::StatusOr<std::vector<std::string_view>> tokens = file.GetStrings(kTokensKey);
   if (!tokens.ok()) return tokens.status();
   absl::StatusOr<std::vector<TokenKind>> kinds = ReadKinds(file, tokens->size());
@@ -75,7 +81,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> ReadGgufTokenizer(const GgufFile& fil
   absl::StatusOr<std::vector<std::string_view>> merges = file.GetStrings("tokenizer.ggml.merges");
   if (!merges.ok()) return merges.status();
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = CreateBpeTokenizer(
-      {.tokens = *std::move(tokens), .kinds = *std::move(kinds), .merges = *std::move(merges), .pre_tokenizer = *pre});
+      {.tokens = *std::move(tokens), .kinds = *std::move(kinds), .merges = *std::move(merges), .rules = *rules});
   if (!tokenizer.ok()) {
     const absl::string_view problem = tokenizer.status().message();
     return file.Error("tokenizer.ggml", std::string_view(problem.data(), problem.size()));

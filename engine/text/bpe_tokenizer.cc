@@ -12,8 +12,8 @@
 #include "engine/base/absl_view.h"
 #include "engine/text/byte_alphabet.h"
 #include "engine/text/byte_pair_merger.h"
-#include "engine/text/pre_tokenizer.h"
-#include "engine/text/token_trie.h"
+#include "engine/text/nfc.h"
+#include "engine/text/utf8.h"
 
 namespace megakernel {
 namespace {
@@ -23,6 +23,13 @@ using TokenIds = absl::flat_hash_map<std::string_view, TokenId, std::hash<std::s
 std::string Quoted(std::string_view text) {
   return absl::StrCat("\"", absl::CHexEscape(AbslView(text)), "\"");
 }
+
+// Reused over the pieces of a text.
+struct Buffers {
+  BytePairMerger::Scratch scratch;
+  std::vector<std::string_view> words;
+  std::vector<AddedTokens::Piece> pieces;
+};
 
 class BpeTokenizer final : public Tokenizer {
  public:
@@ -38,30 +45,22 @@ class BpeTokenizer final : public Tokenizer {
  private:
   absl::Status AddTokens(const BpeVocabulary& vocabulary, TokenIds& ids);
   absl::Status AddMerges(const BpeVocabulary& vocabulary, const TokenIds& ids);
+  absl::Status AddWrittenOut(TokenId token, std::string_view text, AddedTokenFlags flags);
   void IndexWholeWords();
-  void EncodePlain(std::string_view text, BytePairMerger::Scratch& scratch, std::vector<std::string_view>& words,
-                   std::vector<TokenId>& tokens) const;
+  void EncodePlain(std::string_view text, Buffers& buffers, std::vector<TokenId>& tokens) const;
+  void EncodePiece(std::string_view text, bool parse_special, Buffers& buffers, std::vector<TokenId>& tokens) const;
 
-  const PreTokenizer* rules_ = nullptr;
+  PreTokenizer rules_;
   std::vector<TokenKind> kinds_;
   std::string bytes_;                // of all tokens, one after the other
   std::vector<std::size_t> begins_;  // by id, and the end of the last
   BytePairMerger merger_;
-  TokenTrie written_out_;
+  AddedTokens added_;
   TokenIds whole_words_;  // views of bytes_; filled only when the rules ask for it
 };
 
 absl::Status BpeTokenizer::Build(const BpeVocabulary& vocabulary) {
-  rules_ = FindPreTokenizer(vocabulary.pre_tokenizer);
-  if (rules_ == nullptr) {
-    return absl::InvalidArgumentError(absl::StrCat("pre-tokenizer ", Quoted(vocabulary.pre_tokenizer),
-                                                   " is not supported (", PreTokenizerNames(), ")"));
-  }
-  if (rules_->normalized) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("pre-tokenizer ", Quoted(vocabulary.pre_tokenizer),
-                     " needs text in Unicode's form C (NFC), which is not supported yet"));
-  }
+  rules_ = vocabulary.rules;
   if (vocabulary.kinds.size() != vocabulary.tokens.size()) {
     return absl::InvalidArgumentError(
         absl::StrCat(vocabulary.kinds.size(), " token types for ", vocabulary.tokens.size(), " tokens"));
@@ -69,7 +68,7 @@ absl::Status BpeTokenizer::Build(const BpeVocabulary& vocabulary) {
   TokenIds ids;
   if (absl::Status status = AddTokens(vocabulary, ids); !status.ok()) return status;
   if (absl::Status status = AddMerges(vocabulary, ids); !status.ok()) return status;
-  if (rules_->whole_words) IndexWholeWords();
+  if (rules_.whole_words) IndexWholeWords();
   return absl::OkStatus();
 }
 
@@ -77,25 +76,43 @@ absl::Status BpeTokenizer::AddTokens(const BpeVocabulary& vocabulary, TokenIds& 
   kinds_ = vocabulary.kinds;
   ids.reserve(kinds_.size());
   begins_.push_back(0);
+  const absl::flat_hash_map<TokenId, AddedTokenFlags> flags(vocabulary.flags.begin(), vocabulary.flags.end());
   for (std::size_t i = 0; i < kinds_.size(); ++i) {
     const std::string_view token = vocabulary.tokens[i];
     const auto id = static_cast<TokenId>(i);
-    if (token.empty()) return absl::InvalidArgumentError(absl::StrCat("token ", i, " is empty"));
+    if (token.empty() && kinds_[i] != TokenKind::kUnused) {
+      return absl::InvalidArgumentError(absl::StrCat("token ", i, " is empty"));
+    }
     const auto [first, is_new] = ids.emplace(token, id);
-    if (!is_new) {
+    if (!is_new && !token.empty()) {
       return absl::InvalidArgumentError(
           absl::StrCat("token ", i, " repeats token ", first->second, ", ", Quoted(token)));
     }
     const bool written_out = kinds_[i] == TokenKind::kControl || kinds_[i] == TokenKind::kUserDefined;
-    if (written_out && token.size() > kMaxSpecialTokenBytes) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("special token ", i, " has ", token.size(), " bytes (at most ", kMaxSpecialTokenBytes, ")"));
+    if (written_out) {
+      const auto found = flags.find(id);
+      AddedTokenFlags own = found == flags.end() ? AddedTokenFlags{} : found->second;
+      own.special = kinds_[i] == TokenKind::kControl;
+      if (absl::Status status = AddWrittenOut(id, token, own); !status.ok()) return status;
     }
-    if (written_out) written_out_.Add(token, id, kinds_[i] == TokenKind::kControl);
     // Tokens outside the alphabet stand for themselves, as in the Hugging Face decoder.
     if (written_out || !AppendAlphabetBytes(token, bytes_)) bytes_.append(token);
     begins_.push_back(bytes_.size());
   }
+  return absl::OkStatus();
+}
+
+absl::Status BpeTokenizer::AddWrittenOut(TokenId token, std::string_view text, AddedTokenFlags flags) {
+  if (text.size() > kMaxSpecialTokenBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("special token ", token, " has ", text.size(), " bytes (at most ", kMaxSpecialTokenBytes, ")"));
+  }
+  // Such a token would take the rest of a run of spaces at each of them: quadratic time.
+  if (flags.rstrip && ClassOf(DecodeCodePoint(text, 0).value) == CharClass::kSpace) {
+    return absl::InvalidArgumentError(absl::StrCat("token ", token, " begins with white space and has the flag rstrip"));
+  }
+  const bool normalize = flags.normalized && rules_.nfc;
+  added_.Add(token, normalize ? NormalizeNfc(text) : std::string(text), flags);
   return absl::OkStatus();
 }
 
@@ -135,37 +152,51 @@ void BpeTokenizer::IndexWholeWords() {
 
 std::vector<TokenId> BpeTokenizer::Encode(std::string_view text, bool parse_special) const {
   std::vector<TokenId> tokens;
-  std::vector<std::string_view> words;
-  BytePairMerger::Scratch scratch;
-  std::size_t begin = 0;
-  for (std::size_t i = 0; i < text.size();) {
-    const TokenTrie::Match match = written_out_.Longest(text, i, parse_special);
-    if (match.token < 0) {
-      ++i;
-      continue;
+  Buffers buffers;
+  std::vector<AddedTokens::Piece> pieces;
+  added_.Split(text, /*normalized=*/false, parse_special, pieces);
+  for (const AddedTokens::Piece& piece : pieces) {
+    if (piece.token >= 0) {
+      tokens.push_back(piece.token);
+    } else {
+      EncodePiece(piece.text, parse_special, buffers, tokens);
     }
-    EncodePlain(text.substr(begin, i - begin), scratch, words, tokens);
-    tokens.push_back(match.token);
-    i += match.bytes;
-    begin = i;
   }
-  EncodePlain(text.substr(begin), scratch, words, tokens);
   return tokens;
 }
 
-void BpeTokenizer::EncodePlain(std::string_view text, BytePairMerger::Scratch& scratch,
-                               std::vector<std::string_view>& words, std::vector<TokenId>& tokens) const {
-  words.clear();
-  SplitWords(*rules_, text, words);
-  for (const std::string_view word : words) {
-    if (rules_->whole_words) {
+// A piece of text as it was written, without tokens that are looked for before normalization.
+void BpeTokenizer::EncodePiece(std::string_view text, bool parse_special, Buffers& buffers,
+                               std::vector<TokenId>& tokens) const {
+  std::string normalized;
+  if (rules_.nfc && !IsSurelyNfc(text)) {
+    normalized = NormalizeNfc(text);
+    text = normalized;
+  }
+  if (!added_.Any(/*normalized=*/true)) return EncodePlain(text, buffers, tokens);
+  buffers.pieces.clear();
+  added_.Split(text, /*normalized=*/true, parse_special, buffers.pieces);
+  for (const AddedTokens::Piece& piece : buffers.pieces) {
+    if (piece.token >= 0) {
+      tokens.push_back(piece.token);
+    } else {
+      EncodePlain(piece.text, buffers, tokens);
+    }
+  }
+}
+
+void BpeTokenizer::EncodePlain(std::string_view text, Buffers& buffers, std::vector<TokenId>& tokens) const {
+  buffers.words.clear();
+  SplitWords(rules_, text, buffers.words);
+  for (const std::string_view word : buffers.words) {
+    if (rules_.whole_words) {
       const auto found = whole_words_.find(word);
       if (found != whole_words_.end()) {
         tokens.push_back(found->second);
         continue;
       }
     }
-    merger_.Encode(word, scratch, tokens);
+    merger_.Encode(word, buffers.scratch, tokens);
   }
 }
 

@@ -7,12 +7,31 @@
 namespace megakernel {
 namespace {
 
-constexpr PreTokenizer kTable[] = {
-    // name, style, max_digits, isolate_numbers, normalized, whole_words
-    {"gpt-2", WordStyle::kGpt2, 0, false, false, false},
-    {"smollm", WordStyle::kGpt2, 0, true, false, false},
-    {"llama-bpe", WordStyle::kGpt4, 3, false, false, true},
-    {"qwen2", WordStyle::kGpt4, 1, false, true, false},
+struct NamedRules {
+  std::string_view name;
+  PreTokenizer rules;
+};
+
+constexpr NamedRules kTable[] = {
+    {"gpt-2", {.style = WordStyle::kGpt2}},
+    {"smollm", {.style = WordStyle::kGpt2, .isolate_numbers = true}},
+    {"llama-bpe", {.style = WordStyle::kGpt4, .max_digits = 3, .whole_words = true}},
+    {"qwen2", {.style = WordStyle::kGpt4, .nfc = true}},
+};
+
+struct Expression {
+  std::string_view text;
+  WordStyle style;
+  std::int32_t max_digits;
+};
+
+constexpr Expression kExpressions[] = {
+    {R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)", WordStyle::kGpt2, 1},
+    {R"('(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)", WordStyle::kGpt2, 1},
+    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+     WordStyle::kGpt4, 1},
+    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+     WordStyle::kGpt4, 3},
 };
 
 constexpr std::uint32_t kLongS = 0x17f;  // folds to 's', so (?i:'s) takes it too
@@ -173,12 +192,21 @@ void SplitPiece(const PreTokenizer& rules, std::string_view text, std::vector<st
 const PreTokenizer* FindPreTokenizer(std::string_view name) {
   const auto* found =
       std::find_if(std::begin(kTable), std::end(kTable), [name](const auto& row) { return row.name == name; });
-  return found == std::end(kTable) ? nullptr : found;
+  return found == std::end(kTable) ? nullptr : &found->rules;
+}
+
+bool FindWordStyle(std::string_view expression, PreTokenizer& rules) {
+  const auto* found = std::find_if(std::begin(kExpressions), std::end(kExpressions),
+                                   [expression](const auto& row) { return row.text == expression; });
+  if (found == std::end(kExpressions)) return false;
+  rules.style = found->style;
+  rules.max_digits = found->max_digits;
+  return true;
 }
 
 std::string PreTokenizerNames() {
   std::string names;
-  for (const PreTokenizer& row : kTable) names.append(names.empty() ? "" : ", ").append(row.name);
+  for (const NamedRules& row : kTable) names.append(names.empty() ? "" : ", ").append(row.name);
   return names;
 }
 

@@ -20,18 +20,20 @@ enum class WordStyle : std::uint8_t {
   kGpt4,
 };
 
-// One row of the table of tokenizers, by the name in the metadata of a GGUF file (tokenizer.ggml.pre).
+// What happens to a text before and beside the merges.
 struct PreTokenizer {
-  std::string_view name;
-  WordStyle style;
-  std::int32_t max_digits;  // kGpt4
-  bool isolate_numbers;     // every \p{N} is cut out first, and the expression sees the pieces between
-  bool normalized;          // text is brought to Unicode's form C first; not implemented, so the tokenizer is refused
-  bool whole_words;         // a word that is in the vocabulary is one token, whatever the merges say
+  WordStyle style = WordStyle::kGpt2;
+  std::int32_t max_digits = 1;   // kGpt4
+  bool isolate_numbers = false;  // every \p{N} is cut out first, and the expression sees the pieces between
+  bool nfc = false;              // text is brought to Unicode's form C first
+  bool whole_words = false;      // a word that is in the vocabulary is one token, whatever the merges say
 };
 
-// Null when the name is not known.
+// By the name in the metadata of a GGUF file (tokenizer.ggml.pre). Null when it is not known.
 const PreTokenizer* FindPreTokenizer(std::string_view name);
+// Style and max_digits of a regular expression, written as published tokenizer.json files write it. False when it is not
+// one of them.
+bool FindWordStyle(std::string_view expression, PreTokenizer& rules);
 // "gpt-2, smollm, ...": all names, for messages.
 std::string PreTokenizerNames();
 

@@ -2,18 +2,18 @@
 
 namespace megakernel {
 
-void TokenTrie::Add(std::string_view text, TokenId token, bool control) {
+void TokenTrie::Add(std::string_view text, TokenId token) {
   starts_[static_cast<std::uint8_t>(text.front())] = true;
   std::uint32_t node = 0;
   for (const char c : text) {
     const auto [child, is_new] = children_.emplace(Edge(node, c), static_cast<std::uint32_t>(nodes_.size()));
-    if (is_new) nodes_.emplace_back();
+    if (is_new) nodes_.push_back(-1);
     node = child->second;
   }
-  nodes_[node] = {token, control};
+  if (nodes_[node] < 0) nodes_[node] = token;
 }
 
-TokenTrie::Match TokenTrie::Longest(std::string_view text, std::size_t position, bool with_control) const {
+TokenTrie::Match TokenTrie::Longest(std::string_view text, std::size_t position) const {
   Match match;
   if (!starts_[static_cast<std::uint8_t>(text[position])]) return match;
   std::uint32_t node = 0;
@@ -21,8 +21,7 @@ TokenTrie::Match TokenTrie::Longest(std::string_view text, std::size_t position,
     const auto child = children_.find(Edge(node, text[i]));
     if (child == children_.end()) break;
     node = child->second;
-    if (nodes_[node].token >= 0 && (with_control || !nodes_[node].control))
-      match = {nodes_[node].token, i + 1 - position};
+    if (nodes_[node] >= 0) match = {nodes_[node], i + 1 - position};
   }
   return match;
 }

@@ -14,5 +14,6 @@ struct CodePointRange {
 
 std::span<const CodePointRange> LetterRanges();  // general category L
 std::span<const CodePointRange> NumberRanges();  // general category N
+std::span<const CodePointRange> WordRanges();    // what Rust's regex calls \w
 
 }  // namespace megakernel

@@ -1,5 +1,6 @@
 #include "engine/text/utf8.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "engine/text/unicode_ranges.h"
@@ -56,6 +57,13 @@ bool IsSecond(std::uint8_t lead, std::uint8_t second) {
 CharClass ClassOf(std::uint32_t code_point) {
   static const std::vector<CharClass> classes = MakeClasses();
   return code_point < kNumCodePoints ? classes[code_point] : CharClass::kOther;
+}
+
+bool IsWordCharacter(std::uint32_t code_point) {
+  const std::span<const CodePointRange> ranges = WordRanges();
+  const auto range = std::lower_bound(ranges.begin(), ranges.end(), code_point,
+                                      [](const CodePointRange& r, std::uint32_t c) { return r.last < c; });
+  return range != ranges.end() && range->first <= code_point;
 }
 
 CodePoint DecodeCodePoint(std::string_view text, std::size_t position) {

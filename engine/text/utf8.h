@@ -14,6 +14,8 @@ enum class CharClass : std::uint8_t { kOther, kLetter, kNumber, kSpace };
 
 // \p{L}, \p{N} and \s (White_Space) of Unicode; everything else is kOther.
 CharClass ClassOf(std::uint32_t code_point);
+// \w of Rust's regular expressions: letters, marks, decimal digits, connecting punctuation and joiners.
+bool IsWordCharacter(std::uint32_t code_point);
 
 struct CodePoint {
   std::uint32_t value;  // kInvalid for a byte that begins no well-formed character

@@ -16,7 +16,7 @@ BpeVocabulary Small() {
           .kinds = {TokenKind::kNormal, TokenKind::kNormal, TokenKind::kNormal, TokenKind::kNormal, TokenKind::kNormal,
                     TokenKind::kNormal, TokenKind::kControl, TokenKind::kUserDefined, TokenKind::kNormal},
           .merges = {"a b", "b c", "ab c", "a a"},
-          .pre_tokenizer = "gpt-2"};
+          .rules = {}};
 }
 
 std::unique_ptr<Tokenizer> Make(const BpeVocabulary& vocabulary) {
@@ -67,7 +67,7 @@ TEST(BpeTokenizerTest, WholeWordsComeBeforeMerges) {
   BpeVocabulary vocabulary = Small();
   vocabulary.merges = {"b c", "a b"};  // no way from "abc" to its token by merges
   EXPECT_THAT(Make(vocabulary)->Encode("abc", true), ElementsAre(0, 5));
-  vocabulary.pre_tokenizer = "llama-bpe";
+  vocabulary.rules.whole_words = true;
   EXPECT_THAT(Make(vocabulary)->Encode("abc", true), ElementsAre(4));
 }
 
@@ -98,9 +98,12 @@ INSTANTIATE_TEST_SUITE_P(
         BadVocabulary{"EmptyToken", [](BpeVocabulary& v) { v.tokens[2] = ""; }, "token 2 is empty"},
         BadVocabulary{"Repeated", [](BpeVocabulary& v) { v.tokens[5] = "a"; }, "token 5 repeats token 0, \"a\""},
         BadVocabulary{"Kinds", [](BpeVocabulary& v) { v.kinds.pop_back(); }, "8 token types for 9 tokens"},
-        BadVocabulary{"PreTokenizer", [](BpeVocabulary& v) { v.pre_tokenizer = "odd"; }, "pre-tokenizer \"odd\""},
-        BadVocabulary{"Normalized", [](BpeVocabulary& v) { v.pre_tokenizer = "qwen2"; },
-                      "pre-tokenizer \"qwen2\" needs text in Unicode's form C"},
+        BadVocabulary{"SpaceWithRstrip",
+                      [](BpeVocabulary& v) {
+                        v.tokens[6] = " s";
+                        v.flags = {{6, {.rstrip = true}}};
+                      },
+                      "token 6 begins with white space and has the flag rstrip"},
         BadVocabulary{"NoSpace", [](BpeVocabulary& v) { v.merges[1] = "bc"; }, "merge 1 \"bc\" is not two tokens"},
         BadVocabulary{"TwoSpaces", [](BpeVocabulary& v) { v.merges[1] = "b c d"; }, "merge 1 \"b c d\" is not two"},
         BadVocabulary{"NoLeft", [](BpeVocabulary& v) { v.merges[0] = "q b"; }, "merge 0 \"q b\" joins something"},
