@@ -42,8 +42,8 @@ Forward<Real>::Forward(const ModelView& model, const ForwardOptions& options)
       cache_(static_cast<std::size_t>(model.shape.num_layers)) {}
 
 template <class Real>
-void Forward<Real>::Observe(Stage stage, std::int32_t layer, const std::vector<Real>& values,
-                            std::int64_t width) const {
+void Forward<Real>::Observe(Stage stage, std::int32_t layer, std::vector<Real>& values, std::int64_t width) const {
+  if (perturbation_) perturbation_(stage, layer, length_, values, width);
   if (observer_) observer_(stage, layer, length_, values, width);
 }
 

@@ -43,6 +43,9 @@ class Forward {
   // values: [num_rows, width] of the rows of this step, the first at `first_position`.
   using Observer = std::function<void(Stage stage, std::int32_t layer, std::int64_t first_position,
                                       std::span<const Real> values, std::int64_t width)>;
+  // The same, and may change the values: what the model makes of an error at that place.
+  using Perturbation = std::function<void(Stage stage, std::int32_t layer, std::int64_t first_position,
+                                          std::span<Real> values, std::int64_t width)>;
 
   Forward(const ModelView& model, const ForwardOptions& options);
 
@@ -57,6 +60,8 @@ class Forward {
   // Forgets positions from `length` on. REQUIRES: 0 <= length <= length().
   void Truncate(std::int64_t length);
   void set_observer(Observer observer) { observer_ = std::move(observer); }
+  // Comes before the observer.
+  void set_perturbation(Perturbation perturbation) { perturbation_ = std::move(perturbation); }
 
  private:
   struct LayerCache {
@@ -70,7 +75,7 @@ class Forward {
   void Normalise(const Tensor& weight, std::int64_t num_rows, std::int64_t width, const Real* in, Real* out) const;
   void Prepare(const Tensor& w, const Tensor& bias, const Tensor& norm, bool rotate, std::int64_t num_rows,
                std::vector<Real>& out) const;
-  void Observe(Stage stage, std::int32_t layer, const std::vector<Real>& values, std::int64_t width) const;
+  void Observe(Stage stage, std::int32_t layer, std::vector<Real>& values, std::int64_t width) const;
 
   const ModelView& model_;
   ForwardOptions options_;
@@ -80,6 +85,7 @@ class Forward {
   std::vector<Real> residual_;    // [rows, hidden]
   std::vector<Real> normalised_;  // [rows, hidden]
   Observer observer_;
+  Perturbation perturbation_;
 };
 
 }  // namespace megakernel::reference

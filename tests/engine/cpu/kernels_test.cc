@@ -10,12 +10,13 @@
 #include "engine/cpu/isa.h"
 #include "engine/cpu/kernel_table.h"
 #include "kernels/layout/sampling.h"
+#include "tests/engine/cpu/error_model.h"
 #include "tests/engine/cpu/synthetic_model.h"
 
 namespace megakernel::cpu {
 namespace {
 
-constexpr double kEps = 0x1p-24;  // half an ulp of a float in [1, 2)
+constexpr double kEps = test::kFloatUnit;
 
 // Memory that the kernels may load whole vectors from.
 template <class T>
@@ -106,7 +107,7 @@ void ExpectProducts(const KernelTable& kernels, const Shape& shape, std::int32_t
         magnitude += std::abs(w[c] * x);
         quantisation += std::abs(w[c]) * inputs.scales.data[(std::int64_t{r} * inputs.cols + c) / 32] / 2;
       }
-      double bound = (shape.cols + 2) * kEps * magnitude;
+      double bound = test::Gamma(shape.cols + 2) * magnitude;
       if (HoldsIntegers(matrix.kind)) {
         // The 4-bit product and minimum are larger than their sum: |scale q| + |minimum| <= 4 |w|max of the block.
         double terms = 1;
@@ -116,7 +117,7 @@ void ExpectProducts(const KernelTable& kernels, const Shape& shape, std::int32_t
           for (std::int32_t k = first; k < first + 32; ++k) largest = std::max<double>(largest, std::abs(w[k]));
           terms += 4 * largest * std::abs(inputs.floats.data[std::int64_t{r} * inputs.cols + c]);
         }
-        bound = quantisation * (1 + 4 * kEps) + (2.0 * matrix.num_blocks + 4) * kEps * terms;
+        bound = quantisation * (1 + test::Gamma(4)) + test::Gamma(2.0 * matrix.num_blocks + 4) * terms;
       }
       const double error = std::abs(out.data[r * stride + i] - sum);
       used = std::max(used, error / bound);
@@ -179,11 +180,13 @@ TEST_P(KernelTest, RmsNorm) {
   FillRows(weight, 1, 72, random);
   Aligned<float> out(96);
   kernels().rms_norm(x.floats.data, weight.floats.data, 72, 96, 1e-5f, out.data);
+  // Six squares a lane and four levels of lanes, the mean and eps: halved by the root; root, inverse, two products.
+  const double bound = test::Gamma(12 / 2.0 + 4);
   double squares = 0;
   for (int i = 0; i < 72; ++i) squares += double{x.floats.data[i]} * x.floats.data[i];
   for (int i = 0; i < 72; ++i) {
     const double expected = x.floats.data[i] / std::sqrt(squares / 72 + 1e-5) * weight.floats.data[i];
-    EXPECT_NEAR(out.data[i], expected, 12 * kEps * std::abs(expected));
+    EXPECT_NEAR(out.data[i], expected, bound * std::abs(expected));
   }
   for (int i = 72; i < 96; ++i) EXPECT_EQ(out.data[i], 0.0f);
 }
@@ -195,8 +198,8 @@ TEST_P(KernelTest, SiluMultiply) {
   for (int i = 0; i < 256; ++i) {
     const double x = (i - 128) * 0.75;
     const double expected = x / (1 + std::exp(-x)) * 3;
-    // exp is clamped at 88, where silu is below 1e-36.
-    EXPECT_NEAR(gate.data[i], expected, 8 * kEps * std::abs(expected) + 1e-35) << x;
+    // The exponential, 1 + e, the division and the product. exp is clamped at 88, where silu is below 1e-35.
+    EXPECT_NEAR(gate.data[i], expected, test::Gamma(test::kExpRoundings + 3) * std::abs(expected) + 1e-35) << x;
   }
 }
 
@@ -213,13 +216,62 @@ TEST_P(KernelTest, Rotate) {
   kernels().rotate(head.data, cosines.data, sines.data, 64, 0.5f);
   for (int i = 0; i < 32; ++i) {
     const double a = x.floats.data[i], b = x.floats.data[i + 32], c = cosines.data[i], s = sines.data[i];
-    const double bound = 3 * kEps * (std::abs(a) + std::abs(b));
+    const double bound = test::Gamma(3) * (std::abs(a) + std::abs(b));  // product, sum, scale
     EXPECT_NEAR(head.data[i], (a * c - b * s) / 2, bound);
     EXPECT_NEAR(head.data[i + 32], (b * c + a * s) / 2, bound);
   }
 }
 
-// Attention over pages whose unused part is NaN, against double on the stored (rounded) keys and values.
+struct ExactAttention {
+  std::vector<double> out;        // [head_dim]
+  std::vector<double> magnitude;  // the same average of |value|
+  double products = 0;            // largest sum of |query key| of a position
+  double range = 0;               // largest score - smallest
+};
+
+ExactAttention AttendExactly(const float* query, const std::vector<std::vector<float>>& keys,
+                             const std::vector<std::vector<float>>& values, std::int32_t length) {
+  const std::size_t dim = keys[0].size();
+  ExactAttention exact{std::vector<double>(dim), std::vector<double>(dim)};
+  double total = 0, highest = -1e300, lowest = 1e300;
+  for (std::int32_t p = 0; p < length; ++p) {
+    double score = 0, products = 0;
+    for (std::size_t d = 0; d < dim; ++d) {
+      score += double{query[d]} * keys[p][d];
+      products += std::abs(double{query[d]} * keys[p][d]);
+    }
+    exact.products = std::max(exact.products, products);
+    highest = std::max(highest, score);
+    lowest = std::min(lowest, score);
+    total += std::exp(score);
+    for (std::size_t d = 0; d < dim; ++d) {
+      exact.out[d] += std::exp(score) * values[p][d];
+      exact.magnitude[d] += std::exp(score) * std::abs(values[p][d]);
+    }
+  }
+  for (std::size_t d = 0; d < dim; ++d) {
+    exact.out[d] /= total;
+    exact.magnitude[d] /= total;
+  }
+  exact.range = highest - lowest;
+  return exact;
+}
+
+// Largest error of an element, by its `magnitude`. A score is off by (gamma(head_dim) + v for keys in fp16) sum |q k|;
+// its weight by that, and in its block and in every fold by the rounding of the difference, u range, and of the
+// exponential. Weights off by the factor 1 + eta move a weighted average by at most 2 eta / (1 - eta) of the magnitude.
+// Then come the chains: 64 values and two roundings a fold above, six levels and two a fold below the line, the
+// division as two. Values in fp16 are off by v.
+double AttentionBound(const ExactAttention& exact, std::int32_t head_dim, std::int32_t length, bool half) {
+  const double blocks = (length + kAttentionBlock - 1) / kAttentionBlock;
+  const double rounding = half ? test::kHalfUnit : 0;
+  const double score = (test::Gamma(head_dim) + rounding) * exact.products;
+  const double weight = std::expm1(score + (1 + blocks) * kEps * (exact.range + test::kExpRoundings));
+  return 2 * weight / (1 - weight) + test::Gamma(kAttentionBlock + 2 * blocks) + test::Gamma(6 + 2 * blocks) +
+         test::Gamma(2) + rounding;
+}
+
+// Attention over pages whose unused part is NaN, against double on the keys and values before they are stored.
 TEST_P(KernelTest, Attention) {
   constexpr std::int32_t kDim = 64, kLength = 150, kQueries = 4;
   for (std::int32_t tokens : {4, 64}) {
@@ -252,25 +304,19 @@ TEST_P(KernelTest, Attention) {
       AttendCall call = {
           kv, queries.data, lengths.data(), kQueries, 0, 3, nullptr, 0, {k.data, v.data, scores.data, states.data}};
       kernels().attend(call);
+      double used = 0;
       for (int q = 0; q < kQueries; ++q) {
         Aligned<float> out(kDim);
         kernels().finish(states.data + q * StateFloats(kDim), kDim, out.data);
-        std::vector<double> expected(kDim, 0.0);
-        double total = 0, spread = 0;
-        for (std::int32_t p = 0; p < lengths[q]; ++p) {
-          double score = 0;
-          for (int d = 0; d < kDim; ++d) score += double{queries.data[q * kDim + d]} * keys[p][d];
-          total += std::exp(score);
-          for (int d = 0; d < kDim; ++d) {
-            spread += std::abs(queries.data[q * kDim + d] * keys[p][d]) / kDim / lengths[q];
-            expected[d] += std::exp(score) * values[p][d];
-          }
+        const ExactAttention exact = AttendExactly(queries.data + q * kDim, keys, values, lengths[q]);
+        for (int d = 0; d < kDim; ++d) {
+          const double bound = AttentionBound(exact, kDim, lengths[q], half) * exact.magnitude[d];
+          const double error = std::abs(out.data[d] - exact.out[d]);
+          used = std::max(used, error / bound);
+          EXPECT_LE(error, bound);
         }
-        // A key's rounding (2^-11 in fp16) moves its score by at most 2^-11 sum |q k|, a value's its term by 2^-11.
-        const double rounding = half ? 0x1p-11 : 64 * kEps;
-        const double bound = rounding * (kDim * spread * 3 + 1) * 4 + 200 * kEps;
-        for (int d = 0; d < kDim; ++d) EXPECT_NEAR(out.data[d], expected[d] / total, bound);
       }
+      EXPECT_GT(used, 0.001) << "the bound would hide mistakes";
     }
   }
 }
