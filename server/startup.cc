@@ -8,12 +8,16 @@
 #include "absl/time/clock.h"
 #include "engine/base/status_macros.h"
 #include "engine/cpu/cpu_executor.h"
+#include "engine/cpu/processor_count.h"
 #include "engine/executor/fake_executor.h"
 #include "kernels/layout/kv_page.h"
 #include "server/byte_model.h"
 #include "server/memory_budget.h"
 #include "server/option_values.h"
 #include "spdlog/spdlog.h"
+#if defined(MEGAKERNEL_CUDA)
+#include "engine/cuda/cuda_executor.h"
+#endif
 
 namespace megakernel {
 namespace {
@@ -88,9 +92,47 @@ absl::StatusOr<std::unique_ptr<Executor>> MakeCpu(const ServerOptions& options, 
   return executor;
 }
 
+#if defined(MEGAKERNEL_CUDA)
+// Rows of a step: more lanes would take turns.
+constexpr std::int64_t kCudaLanes = 8;
+
+absl::StatusOr<std::unique_ptr<Executor>> MakeCuda(const ServerOptions& options, const Model& model) {
+  if (options.precision != "default") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--precision ", options.precision, ": the GPU executor has only the default; use --device cpu"));
+  }
+  CudaOptions cuda;
+  cuda.max_lanes = static_cast<std::int32_t>(std::min(options.max_sequences, kCudaLanes));
+  cuda.max_context = static_cast<std::int32_t>(options.max_context);
+  cuda.page_tokens = static_cast<std::int32_t>(options.page_tokens);
+  cuda.kv_bytes = options.kv_memory;
+  cuda.threads = options.threads > 0 ? static_cast<int>(options.threads) : cpu::UsableProcessors();
+  absl::Time reported = absl::Now();
+  cuda.progress = [&reported](const char* stage, double share) {
+    if (share < 1.0 && absl::Now() < reported + absl::Seconds(1)) return;
+    reported = absl::Now();
+    spdlog::info("loading stage={} share={:.2f}", stage, share);
+  };
+  const absl::Time start = absl::Now();
+  auto executor = NewCudaExecutor(model, cuda);
+  if (executor.ok()) {
+    spdlog::info("executor device=\"{}\" load_ms={}", (*executor)->info().device,
+                 absl::ToInt64Milliseconds(absl::Now() - start));
+  }
+  return executor;
+}
+#endif
+
 absl::StatusOr<std::unique_ptr<Executor>> MakeExecutor(const ServerOptions& options, const std::string& device,
                                                        const Model& model) {
   if (device == "fake") return MakeFake(options, model);
+#if defined(MEGAKERNEL_CUDA)
+  if (device == "cuda") {
+    auto executor = MakeCuda(options, model);
+    if (executor.ok() || options.device == "cuda") return executor;
+    spdlog::warn("device taken=cpu reason=\"{}\"", std::string(executor.status().message()));
+  }
+#endif
   return MakeCpu(options, model);
 }
 
@@ -104,12 +146,19 @@ void LogBudget(const ExecutorInfo& info, std::int32_t max_context) {
 }  // namespace
 
 absl::StatusOr<DeviceChoice> ChooseDevice(const std::string& device) {
-  if (device == "cuda") {
-    return absl::InvalidArgumentError(
-        "--device cuda: this build has no CUDA executor; use --device cpu, or a build with -DMEGAKERNEL_CUDA=ON");
-  }
+  if (device != "cuda" && device != "auto") return DeviceChoice{device, "asked for"};
+#if defined(MEGAKERNEL_CUDA)
+  const absl::StatusOr<DeviceFacts> facts = FindCudaDevice(0);
+  if (facts.ok()) return DeviceChoice{"cuda", device == "cuda" ? "asked for" : facts->name};
+  const std::string cause(facts.status().message());
+  if (device == "cuda") return absl::FailedPreconditionError(absl::StrCat("--device cuda: ", cause));
+  spdlog::warn("no GPU is used: {}", cause);
+  return DeviceChoice{"cpu", cause};
+#else
   if (device == "auto") return DeviceChoice{"cpu", "this build has no CUDA executor"};
-  return DeviceChoice{device, "asked for"};
+  return absl::InvalidArgumentError(
+      "--device cuda: this build has no CUDA executor; use --device cpu, or a build with -DMEGAKERNEL_CUDA=ON");
+#endif
 }
 
 absl::StatusOr<ServingStack> BuildServingStack(const ServerOptions& options,

@@ -36,7 +36,7 @@ struct DeviceChoice {
   std::string reason;
 };
 
-// InvalidArgument when a device that was named is not in this build.
+// InvalidArgument when a device that was named is not in this build, FailedPrecondition when it cannot be used.
 absl::StatusOr<DeviceChoice> ChooseDevice(const std::string& device);
 
 }  // namespace megakernel

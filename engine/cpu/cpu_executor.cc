@@ -10,12 +10,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
-#include "engine/cpu/command_check.h"
 #include "engine/cpu/forward.h"
 #include "engine/cpu/lanes.h"
 #include "engine/cpu/mailbox.h"
 #include "engine/cpu/processor_count.h"
 #include "engine/cpu/sampler.h"
+#include "engine/executor/command_check.h"
 
 namespace megakernel {
 namespace cpu {

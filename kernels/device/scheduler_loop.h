@@ -240,8 +240,8 @@ struct SchedulerLoop {
         const bool samples = (segment.flags & layout::kSegmentSamples) && i == segment.num_rows - 1;
         const bool greedy = record.greedy != 0;
         if (samples) {
-          out.flags = layout::kRowSamples | (greedy ? layout::kRowGreedy : 0);
-          flags |= layout::kStepHead | (greedy ? 0 : layout::kStepLogits);
+          out.flags = layout::kRowSamples | (greedy ? layout::kRowGreedy : 0u);
+          flags |= layout::kStepHead | (greedy ? 0u : layout::kStepLogits);
         }
         PublishRow(step, row, out);
       }

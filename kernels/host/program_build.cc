@@ -129,9 +129,10 @@ bool Place(const reference::ModelView& model, const DeviceLimits& device, const 
   return PlaceShared(device.shared_bytes, p);
 }
 
-// The largest persistent_blocks whose program fits shared memory; 0 when none does. What a block needs is not monotonic
-// in the grid: strips are chosen for even shares.
+}  // namespace
+
 std::int32_t LargestFittingGrid(const reference::ModelView& model, const DeviceLimits& device, ProgramOptions options) {
+  if (!RefusedShape(model).empty()) return 0;
   Program p;
   options.persistent_blocks = device.num_sms;
   while (options.persistent_blocks >= model.shape.num_kv_heads) {
@@ -140,8 +141,6 @@ std::int32_t LargestFittingGrid(const reference::ModelView& model, const DeviceL
   }
   return 0;
 }
-
-}  // namespace
 
 bool BuildProgram(const reference::ModelView& model, const DeviceLimits& device, const ProgramOptions& options,
                   Program& program, std::string& error) {

@@ -34,4 +34,9 @@ struct ProgramOptions {
 bool BuildProgram(const reference::ModelView& model, const DeviceLimits& device, const ProgramOptions& options,
                   layout::Program& program, std::string& error);
 
+// The largest persistent_blocks whose program fits shared memory, whatever `options` asks for; 0 when none does. What a
+// block needs is not monotonic in the grid: strips are chosen for even shares. REQUIRES: nothing but the grid or shared
+// memory is wrong with model and options.
+std::int32_t LargestFittingGrid(const reference::ModelView& model, const DeviceLimits& device, ProgramOptions options);
+
 }  // namespace megakernel::host

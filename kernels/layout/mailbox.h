@@ -5,7 +5,11 @@
 // reset) is the one expected; it is written last, with release order at system scope, and read first, with acquire.
 // Line i of n lies at index (sequence - 1) % n. The host never has more than kCommandLines commands unconsumed
 // (MailboxControl::commands_consumed); the kernel never has more than kEventLines events undrained (events_drained): it
-// stops planning while fewer than kEventReserve are free.
+// stops planning while fewer than kEventReserve are free. The reserve holds what steps in flight and ending lanes still
+// write: at most two events a lane and three a row of two steps.
+//
+// The kernel returns after kStop (last event kStopped), or when no lane is held after kPark or after
+// KernelArgs::park_after_us (last event kParked). Commands that were not consumed then are read by the next launch.
 #pragma once
 
 #include <cstdint>
@@ -36,7 +40,7 @@ struct alignas(128) CommandLine {
   float temperature = 0.0f, top_p = 1.0f, min_p = 0.0f;
   std::int32_t source_page = 0, target_page = 0;  // kCopyPage
   Policy policy;                                  // kSetPolicy
-  std::uint32_t reserved[5] = {};
+  std::uint32_t reserved[7] = {};
   std::uint64_t sequence = 0;
 };
 static_assert(sizeof(CommandLine) == 128);
@@ -61,8 +65,8 @@ static_assert(sizeof(EventLine) == 32);
 struct MailboxControl {
   alignas(64) std::uint64_t events_drained = 0;
   alignas(64) std::uint64_t commands_consumed = 0;
-  std::uint64_t heartbeat = 0;     // rises with every step and every idle look at the mailbox
-  std::uint64_t steps = 0;         // steps completed
+  std::uint64_t heartbeat = 0;     // rises with every completed step and every idle look at the mailbox, never falls
+  std::uint64_t steps = 0;         // steps completed since the launch
   std::uint64_t fault = 0;         // 0, or FaultCode << 32 | block << 16 | warp, written before the kernel traps
   std::uint64_t fault_detail = 0;  // what the code says: an epoch, a tile number
 };

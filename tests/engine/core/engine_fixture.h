@@ -54,6 +54,8 @@ struct EngineSetup {
   FakeOptions fake = SmallFake();
   EngineOptions engine;
   bool fake_clock = false;
+  // Makes another executor that gives the fake's tokens; then there is no fake().
+  std::function<std::unique_ptr<Executor>(const FakeOptions&)> executor;
 
   // The byte model's vocabulary, small pages.
   static FakeOptions SmallFake();
@@ -93,7 +95,7 @@ class TestEngine {
   SteadyClock steady_clock_;
   FakeClock fake_clock_;
   std::unique_ptr<Model> model_;
-  FakeExecutor* fake_ = nullptr;
+  FakeExecutor* fake_ = nullptr;  // null with setup.executor
   std::unique_ptr<Engine> engine_;
 };
 

@@ -4,7 +4,9 @@
 #include <thread>
 
 #include "absl/time/clock.h"
+#include "engine/cuda/resident_executor.h"
 #include "tests/engine/core/engine_fixture.h"
+#include "tests/support/simulated_device.h"
 
 namespace megakernel::testing {
 namespace {
@@ -17,9 +19,17 @@ struct Storm {
   int rows;
   bool sharing;
   int step_us;
+  bool resident = false;  // on the resident executor over a simulated device
 };
 
 class EngineStorm : public ::testing::TestWithParam<Storm> {};
+
+std::unique_ptr<Executor> NewResident(const FakeOptions& fake) {
+  auto device = std::make_unique<test::SimulatedDevice>(
+      test::SimulatedOptions{.fake = fake, .step_time = absl::ToChronoMicroseconds(fake.step_time)});
+  const layout::Program program = device->program();
+  return NewResidentExecutor(program, "simulated", std::move(device), {.spin = absl::Microseconds(20)});
+}
 
 EngineSetup SetupOf(const Storm& storm) {
   EngineSetup setup;
@@ -30,6 +40,7 @@ EngineSetup SetupOf(const Storm& storm) {
   setup.fake.max_context = 128;
   setup.fake.step_time = absl::Microseconds(storm.step_us);
   setup.engine.prefix_sharing = storm.sharing;
+  if (storm.resident) setup.executor = NewResident;
   return setup;
 }
 
@@ -176,7 +187,9 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(Storm{"Plenty", 4, 2048, 8, 32, true, 0}, Storm{"Scarce", 4, 40, 6, 16, true, 0},
                       Storm{"ScarceWithSteps", 4, 40, 6, 16, true, 100},
                       Storm{"ScarceUnshared", 4, 40, 6, 16, false, 0}, Storm{"LongPages", 64, 6, 4, 16, true, 0},
-                      Storm{"OneTokenPages", 1, 300, 4, 8, true, 0}, Storm{"NarrowSteps", 4, 200, 6, 2, true, 0}),
+                      Storm{"OneTokenPages", 1, 300, 4, 8, true, 0}, Storm{"NarrowSteps", 4, 200, 6, 2, true, 0},
+                      Storm{"Resident", 4, 2048, 8, 8, true, 0, true},
+                      Storm{"ResidentScarce", 4, 40, 6, 8, true, 100, true}),
     [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace

@@ -1,11 +1,11 @@
-#include "engine/cpu/command_check.h"
+#include "engine/executor/command_check.h"
 
 #include <variant>
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
 
-namespace megakernel::cpu {
+namespace megakernel {
 namespace {
 
 absl::Status OutOfRange(const char* what, std::int64_t value, std::int64_t low, std::int64_t high) {
@@ -79,4 +79,4 @@ absl::Status CommandCheck::CheckPage(PageId page) const {
   return CheckRange("page", page, 0, info_.num_pages - 1);
 }
 
-}  // namespace megakernel::cpu
+}  // namespace megakernel

@@ -7,7 +7,7 @@
 #include "absl/status/status.h"
 #include "engine/executor/executor.h"
 
-namespace megakernel::cpu {
+namespace megakernel {
 
 // The engine's view of the lanes: which are taken until their kFinished is drained. Owned by the engine's thread.
 class CommandCheck {
@@ -34,4 +34,4 @@ class CommandCheck {
   std::vector<bool> lanes_;
 };
 
-}  // namespace megakernel::cpu
+}  // namespace megakernel

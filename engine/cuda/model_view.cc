@@ -1,6 +1,10 @@
-#include "tests/support/reference_model.h"
+#include "engine/cuda/model_view.h"
 
-namespace megakernel::test {
+#include <atomic>
+#include <thread>
+#include <vector>
+
+namespace megakernel {
 namespace {
 
 reference::Shape ShapeOf(const ModelConfig& config) {
@@ -34,7 +38,7 @@ reference::Shape ShapeOf(const ModelConfig& config) {
 
 }  // namespace
 
-reference::Tensor ReferenceModel::Convert(const TensorView& tensor) {
+reference::Tensor ModelViewOf::Convert(const TensorView& tensor) {
   if (!tensor) return {};
   reference::Tensor result;
   result.rows = tensor.rows;
@@ -54,13 +58,22 @@ reference::Tensor ReferenceModel::Convert(const TensorView& tensor) {
       break;
   }
   std::vector<float>& copy = copies_.emplace_back(static_cast<std::size_t>(tensor.rows * tensor.cols));
-  for (std::int64_t row = 0; row < tensor.rows; ++row) DequantizeRow(tensor, row, copy.data() + row * tensor.cols);
+  std::atomic<std::int64_t> next{0};
+  const auto work = [&] {
+    for (std::int64_t row; (row = next.fetch_add(1)) < tensor.rows;) {
+      DequantizeRow(tensor, row, copy.data() + row * tensor.cols);
+    }
+  };
+  std::vector<std::thread> helpers;
+  for (int i = 1; i < threads_; ++i) helpers.emplace_back(work);
+  work();
+  for (std::thread& helper : helpers) helper.join();
   result.type = reference::ElementType::kF32;
   result.data = copy.data();
   return result;
 }
 
-ReferenceModel::ReferenceModel(const Model& model) {
+ModelViewOf::ModelViewOf(const Model& model, int threads) : threads_(threads) {
   const ModelWeights& weights = model.weights();
   view_.shape = ShapeOf(model.config());
   view_.embedding = Convert(weights.embedding);
@@ -85,4 +98,4 @@ ReferenceModel::ReferenceModel(const Model& model) {
   }
 }
 
-}  // namespace megakernel::test
+}  // namespace megakernel
