@@ -28,4 +28,3 @@ else()
 endif()
 
 find_path(MK_GOOGLE_PROTOS google/rpc/error_details.proto PATHS ${CMAKE_SOURCE_DIR}/.cache/protos NO_DEFAULT_PATH)
-find_path(MK_GRPC_PROTOS grpc/health/v1/health.proto PATHS /usr/share/grpc-proto NO_DEFAULT_PATH)
