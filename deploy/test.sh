@@ -18,6 +18,7 @@ jobs=${MK_JOBS:-$(nproc)}
 
 "$root/deploy/setup.sh" run test
 "$root/deploy/fetch_model.sh" >/dev/null
+"$root/deploy/fetch_tokenizer.sh" >/dev/null
 "$root/deploy/build.sh" "$preset" ${folders[@]+"${folders[@]/%//all}"}
 cd "$root"
 if [ ${#folders[@]} -eq 0 ]; then

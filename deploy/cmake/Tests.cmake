@@ -6,10 +6,11 @@
 # A Python program that drives the real programs; standard library only. The label is "e2e" unless given.
 #
 # In the environment of every test: MEGAKERNEL_TEST_MODEL, the default model's file (deploy/fetch_model.sh puts it there);
-# MEGAKERNEL_BIN, the folder with the programs; MEGAKERNEL_TOOLS, the folder with grpcurl and ghz.
+# MEGAKERNEL_TEST_TOKENIZER, Qwen3's tokenizer.json (deploy/fetch_tokenizer.sh); MEGAKERNEL_BIN, the folder with the programs; MEGAKERNEL_TOOLS, the folder with grpcurl and ghz.
 find_package(GTest REQUIRED)
 find_program(MK_PYTHON python3 PATHS /usr/bin NO_DEFAULT_PATH REQUIRED)  # the distribution's
 set(MK_TEST_MODEL ${CMAKE_SOURCE_DIR}/.cache/models/SmolLM2-135M-Instruct.Q4_1.gguf)
+set(MK_TEST_TOKENIZER ${CMAKE_SOURCE_DIR}/.cache/models/qwen3.tokenizer.json)
 
 # Limits, labels and environment of a test, whatever its program is.
 function(mk_test_properties name labels timeout serial)
@@ -17,7 +18,7 @@ function(mk_test_properties name labels timeout serial)
     math(EXPR timeout "${timeout} * 5")
   endif()
   set_tests_properties(${name} PROPERTIES LABELS "${labels}" TIMEOUT ${timeout} RUN_SERIAL ${serial}
-    ENVIRONMENT "MEGAKERNEL_TEST_MODEL=${MK_TEST_MODEL};MEGAKERNEL_BIN=${CMAKE_BINARY_DIR}/bin;\
+    ENVIRONMENT "MEGAKERNEL_TEST_MODEL=${MK_TEST_MODEL};MEGAKERNEL_TEST_TOKENIZER=${MK_TEST_TOKENIZER};MEGAKERNEL_BIN=${CMAKE_BINARY_DIR}/bin;\
 MEGAKERNEL_TOOLS=${CMAKE_SOURCE_DIR}/.cache/bin;PYTHONDONTWRITEBYTECODE=1;UBSAN_OPTIONS=print_stacktrace=1;TSAN_OPTIONS=halt_on_error=1 second_deadlock_stack=1")
 endfunction()
 

@@ -141,6 +141,17 @@ void ReadTokens(JsonFields& fields, ModelConfig& config) {
   for (const auto& id : *eos) AddEndToken(id, fields, config);
 }
 
+void ReadSampling(JsonFields& fields, SamplingDefaults& sampling) {
+  const auto number = [&fields](const char* key, double low, double high, float& value) {
+    value = static_cast<float>(fields.Number(key, low, high, value));
+  };
+  number("temperature", 0.0, 100.0, sampling.temperature);
+  number("top_p", 1e-6, 1.0, sampling.top_p);
+  number("min_p", 0.0, 1.0, sampling.min_p);
+  number("repetition_penalty", 1e-2, 100.0, sampling.repetition_penalty);
+  sampling.top_k = static_cast<std::int32_t>(fields.Int("top_k", 0, INT32_MAX, sampling.top_k));
+}
+
 }  // namespace
 
 absl::StatusOr<ModelConfig> ParseHfConfig(std::string_view text, const std::string& where) {
@@ -169,6 +180,7 @@ absl::Status ApplyGenerationConfig(std::string_view text, const std::string& whe
   if (!json.ok()) return json.status();
   JsonFields fields(*json, where);
   ReadTokens(fields, config);
+  ReadSampling(fields, config.sampling);
   return fields.status();
 }
 

@@ -18,7 +18,9 @@ namespace megakernel {
 // (rope_parameters).
 absl::StatusOr<ModelConfig> ParseHfConfig(std::string_view text, const std::string& where);
 
-// Replaces the end-of-sequence and start ids by those of the text of generation_config.json, where it has them.
+// Takes from the text of generation_config.json what it has: end-of-sequence and start ids, and the sampling defaults
+// temperature, top_k, top_p, min_p and repetition_penalty. do_sample is not looked at: a request says whether it wants
+// the likeliest token.
 absl::Status ApplyGenerationConfig(std::string_view text, const std::string& where, ModelConfig& config);
 
 }  // namespace megakernel

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <set>
+#include <span>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -10,8 +11,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "engine/model/digest.h"
+#include "engine/model/hf_chat.h"
 #include "engine/model/hf_config.h"
 #include "engine/model/hf_shards.h"
+#include "engine/model/hf_tokenizer.h"
+#include "engine/text/chat_template.h"
 #include "engine/text/tokenizer.h"
 
 namespace megakernel {
@@ -34,17 +38,18 @@ class NoTokenizer : public Tokenizer {
 
 class HfModel : public Model {
  public:
-  HfModel(ModelConfig config, HfShards shards)
-      : config_(std::move(config)), shards_(std::move(shards)), tokenizer_(config_.vocab) {}
+  HfModel(ModelConfig config, HfShards shards) : config_(std::move(config)), shards_(std::move(shards)) {}
 
+  // Tokenizer and chat template, where the directory has them.
+  absl::Status ReadText(const std::string& directory);
   // Finds every tensor that the config implies and refuses the others.
   absl::Status Bind();
 
   const ModelConfig& config() const override { return config_; }
   const ModelWeights& weights() const override { return weights_; }
-  bool has_tokenizer() const override { return false; }
-  const Tokenizer& tokenizer() const override { return tokenizer_; }
-  const ChatTemplate* chat_template() const override { return nullptr; }
+  bool has_tokenizer() const override { return has_tokenizer_; }
+  const Tokenizer& tokenizer() const override { return *tokenizer_; }
+  const ChatTemplate* chat_template() const override { return chat_template_.get(); }
   std::int64_t weight_bytes() const override { return weight_bytes_; }
   const std::string& identity() const override { return identity_; }
 
@@ -57,7 +62,10 @@ class HfModel : public Model {
 
   ModelConfig config_;
   HfShards shards_;
-  NoTokenizer tokenizer_;
+  bool has_tokenizer_ = false;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  std::unique_ptr<ChatTemplate> chat_template_;
+  std::string tokenizer_text_;  // until Identify has read it
   ModelWeights weights_;
   std::set<std::string> used_;
   std::vector<std::vector<std::byte>> aligned_;  // copies of tensors that a file holds at odd addresses
@@ -129,7 +137,32 @@ void HfModel::RefuseUnused() {
 void HfModel::Identify() {
   Digest digest;
   for (const SafetensorsFile& file : shards_.files()) digest.Add(file.bytes());
+  digest.Add(std::as_bytes(std::span(tokenizer_text_)));
+  tokenizer_text_ = {};
   identity_ = digest.Hex();
+}
+
+absl::Status HfModel::ReadText(const std::string& directory) {
+  const std::string path = directory + "/tokenizer.json";
+  auto text = ReadTextFile(path, kMaxTokenizerBytes);
+  if (absl::IsNotFound(text.status())) {
+    tokenizer_ = std::make_unique<NoTokenizer>(config_.vocab);
+    return absl::OkStatus();
+  }
+  if (!text.ok()) return text.status();
+  auto read = ParseHfTokenizer(*text, path, config_.vocab);
+  if (!read.ok()) return read.status();
+  tokenizer_text_ = *std::move(text);
+  tokenizer_ = std::move(read->tokenizer);
+  has_tokenizer_ = true;
+  if (read->first_token >= 0) {
+    config_.bos_token = read->first_token;
+    config_.add_bos = true;
+  }
+  auto chat_template = LoadHfChatTemplate(directory);
+  if (!chat_template.ok()) return chat_template.status();
+  chat_template_ = *std::move(chat_template);
+  return absl::OkStatus();
 }
 
 absl::Status HfModel::Bind() {
@@ -167,6 +200,7 @@ absl::StatusOr<std::unique_ptr<Model>> LoadHfModel(const std::string& directory)
   auto shards = HfShards::Open(directory);
   if (!shards.ok()) return shards.status();
   auto model = std::make_unique<HfModel>(*std::move(config), *std::move(shards));
+  if (const absl::Status read = model->ReadText(directory); !read.ok()) return read;
   if (const absl::Status bound = model->Bind(); !bound.ok()) return bound;
   return std::unique_ptr<Model>(std::move(model));
 }

@@ -1,32 +1,12 @@
 #include "engine/model/json_text.h"
 
-#include <set>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 
 namespace megakernel {
 namespace {
-
-// The library's parser keeps its stack on the heap, but its values are destroyed recursively: depth is bounded first.
-bool TooDeep(std::string_view text) {
-  int depth = 0;
-  bool in_string = false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      if (c == '\\') ++i;
-      if (c == '"') in_string = false;
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '{' || c == '[') {
-      if (++depth > kMaxJsonDepth) return true;
-    } else if (c == '}' || c == ']') {
-      --depth;
-    }
-  }
-  return false;
-}
 
 // Text of a value for messages, short whatever the file holds.
 std::string Shown(const nlohmann::json& value) {
@@ -35,35 +15,92 @@ std::string Shown(const nlohmann::json& value) {
   return text;
 }
 
+// Builds a value from the events of the library's parser, and stops it at what is not allowed. The library's own
+// builder needs a copy of every value to look at keys, and would find a repeated key too late.
+class Builder : public nlohmann::json_sax<nlohmann::json> {
+ public:
+  nlohmann::json Take() { return std::move(root_); }
+  const std::string& problem() const { return problem_; }
+
+  bool null() override { return Add(nullptr); }
+  bool boolean(bool value) override { return Add(value); }
+  bool number_integer(number_integer_t value) override { return Add(value); }
+  bool number_unsigned(number_unsigned_t value) override { return Add(value); }
+  bool number_float(number_float_t value, const string_t&) override { return Add(value); }
+  bool string(string_t& value) override { return Add(std::move(value)); }
+  bool binary(binary_t&) override { return Stop("binary values are not JSON"); }
+  bool start_object(std::size_t) override { return Open(nlohmann::json::object()); }
+  bool end_object() override { return Close(); }
+  bool start_array(std::size_t) override { return Open(nlohmann::json::array()); }
+  bool end_array() override { return Close(); }
+
+  bool key(string_t& name) override {
+    auto& members = open_.back()->get_ref<nlohmann::json::object_t&>();
+    const auto [member, is_new] = members.emplace(std::move(name), nullptr);
+    member_ = &member->second;
+    return is_new || Stop(absl::StrCat("the key ", Shown(member->first), " appears twice in one object"));
+  }
+
+  bool parse_error(std::size_t, const std::string&, const nlohmann::json::exception& error) override {
+    return Stop(absl::StrCat("not valid JSON: ", error.what()));
+  }
+
+ private:
+  bool Stop(std::string problem) {
+    if (problem_.empty()) problem_ = std::move(problem);
+    return false;
+  }
+
+  template <class T>
+  bool Add(T&& value) {
+    return Place(nlohmann::json(std::forward<T>(value))) != nullptr;
+  }
+
+  bool Open(nlohmann::json value) {
+    if (open_.size() == kMaxJsonDepth) {
+      return Stop(absl::StrCat("JSON nests deeper than the limit of ", kMaxJsonDepth, " levels"));
+    }
+    open_.push_back(Place(std::move(value)));
+    return open_.back() != nullptr;
+  }
+
+  bool Close() {
+    open_.pop_back();
+    return true;
+  }
+
+  // Where the value has its place now; null when there are too many.
+  nlohmann::json* Place(nlohmann::json value) {
+    if (++count_ > kMaxJsonValues) {
+      Stop(absl::StrCat("JSON of more than ", kMaxJsonValues, " values"));
+      return nullptr;
+    }
+    if (open_.empty()) {
+      root_ = std::move(value);
+      return &root_;
+    }
+    nlohmann::json& parent = *open_.back();
+    if (parent.is_array()) return &parent.get_ref<nlohmann::json::array_t&>().emplace_back(std::move(value));
+    *member_ = std::move(value);
+    return member_;
+  }
+
+  nlohmann::json root_;
+  std::vector<nlohmann::json*> open_;  // objects and arrays not closed yet: none of them moves while it is open
+  nlohmann::json* member_ = nullptr;   // of the innermost object, by the last key
+  std::int64_t count_ = 0;
+  std::string problem_;
+};
+
 }  // namespace
 
 absl::StatusOr<nlohmann::json> ParseJsonObject(std::string_view text, const std::string& where) {
-  using nlohmann::json;
-  if (TooDeep(text)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(where, ": JSON nests deeper than the limit of ", kMaxJsonDepth, " levels"));
-  }
-  std::vector<std::set<std::string>> open_keys;
-  std::string repeated;
-  const json::parser_callback_t watch = [&](int, json::parse_event_t event, json& value) {
-    if (event == json::parse_event_t::object_start) open_keys.emplace_back();
-    if (event == json::parse_event_t::object_end) open_keys.pop_back();
-    if (event == json::parse_event_t::key && !open_keys.back().insert(value.get<std::string>()).second) {
-      if (repeated.empty()) repeated = Shown(value);
-    }
-    return true;
-  };
-  json parsed;
-  try {
-    parsed = json::parse(text.begin(), text.end(), watch);
-  } catch (const json::exception& error) {
-    return absl::InvalidArgumentError(absl::StrCat(where, ": not valid JSON: ", error.what()));
-  }
-  if (!parsed.is_object()) return absl::InvalidArgumentError(absl::StrCat(where, ": the JSON text is not an object"));
-  if (!repeated.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(where, ": the key ", repeated, " appears twice in one object"));
-  }
-  return parsed;
+  Builder builder;
+  const bool parsed = nlohmann::json::sax_parse(text.begin(), text.end(), &builder);
+  if (!parsed) return absl::InvalidArgumentError(absl::StrCat(where, ": ", builder.problem()));
+  nlohmann::json root = builder.Take();
+  if (!root.is_object()) return absl::InvalidArgumentError(absl::StrCat(where, ": the JSON text is not an object"));
+  return root;
 }
 
 const nlohmann::json* JsonFields::Find(const char* key) const {

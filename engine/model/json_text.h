@@ -12,10 +12,13 @@
 
 namespace megakernel {
 
-inline constexpr int kMaxJsonDepth = 32;
+inline constexpr std::size_t kMaxJsonDepth = 32;
+// Tokenizers of 150,000 tokens have about 600,000 values. Bounds the memory to some hundred bytes a value.
+inline constexpr std::int64_t kMaxJsonValues = 2'000'000;
 
 // Parses one JSON object. InvalidArgument, starting with `where`, when the text is not JSON, is not an object, nests
-// deeper than kMaxJsonDepth or repeats a key within an object. The caller bounds the size of `text`.
+// deeper than kMaxJsonDepth, has more than kMaxJsonValues values or repeats a key within an object: found as soon as it
+// is read. The caller bounds the size of `text`.
 absl::StatusOr<nlohmann::json> ParseJsonObject(std::string_view text, const std::string& where);
 
 // Reads fields of an object and remembers the first thing that is wrong, so that callers check once at the end.

@@ -16,6 +16,15 @@ enum class Family { kLlama, kQwen2, kQwen3 };
 
 enum class RopeScaling { kNone, kLlama3, kLinear };
 
+// What the model's files recommend to a request that leaves a number out. Ranges are those of SamplingParams.
+struct SamplingDefaults {
+  float temperature = 1.0f;
+  std::int32_t top_k = 0;
+  float top_p = 1.0f;
+  float min_p = 0.0f;
+  float repetition_penalty = 1.0f;
+};
+
 // Sizes and constants of a dense decoder-only transformer. Names follow kernels/README.md.
 struct ModelConfig {
   Family family = Family::kLlama;
@@ -41,6 +50,7 @@ struct ModelConfig {
   std::int32_t bos_token = -1;  // -1 = none
   bool add_bos = false;         // plain text at the start of a sequence gets bos_token in front
   std::vector<std::int32_t> eos_tokens;
+  SamplingDefaults sampling;
 };
 
 // Element types a file may hold. Block types keep their file layout (ggml's).

@@ -45,6 +45,7 @@ class BpeTokenizer final : public Tokenizer {
  private:
   absl::Status AddTokens(const BpeVocabulary& vocabulary, TokenIds& ids);
   absl::Status AddMerges(const BpeVocabulary& vocabulary, const TokenIds& ids);
+  // Appends the token's bytes, too.
   absl::Status AddWrittenOut(TokenId token, std::string_view text, AddedTokenFlags flags);
   void IndexWholeWords();
   void EncodePlain(std::string_view text, Buffers& buffers, std::vector<TokenId>& tokens) const;
@@ -89,14 +90,15 @@ absl::Status BpeTokenizer::AddTokens(const BpeVocabulary& vocabulary, TokenIds& 
           absl::StrCat("token ", i, " repeats token ", first->second, ", ", Quoted(token)));
     }
     const bool written_out = kinds_[i] == TokenKind::kControl || kinds_[i] == TokenKind::kUserDefined;
-    if (written_out) {
+    if (!written_out) {
+      // Tokens outside the alphabet stand for themselves, as in the Hugging Face decoder.
+      if (!AppendAlphabetBytes(token, bytes_)) bytes_.append(token);
+    } else {
       const auto found = flags.find(id);
       AddedTokenFlags own = found == flags.end() ? AddedTokenFlags{} : found->second;
       own.special = kinds_[i] == TokenKind::kControl;
       if (absl::Status status = AddWrittenOut(id, token, own); !status.ok()) return status;
     }
-    // Tokens outside the alphabet stand for themselves, as in the Hugging Face decoder.
-    if (written_out || !AppendAlphabetBytes(token, bytes_)) bytes_.append(token);
     begins_.push_back(bytes_.size());
   }
   return absl::OkStatus();
@@ -109,10 +111,12 @@ absl::Status BpeTokenizer::AddWrittenOut(TokenId token, std::string_view text, A
   }
   // Such a token would take the rest of a run of spaces at each of them: quadratic time.
   if (flags.rstrip && ClassOf(DecodeCodePoint(text, 0).value) == CharClass::kSpace) {
-    return absl::InvalidArgumentError(absl::StrCat("token ", token, " begins with white space and has the flag rstrip"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("token ", token, " begins with white space and has the flag rstrip"));
   }
-  const bool normalize = flags.normalized && rules_.nfc;
-  added_.Add(token, normalize ? NormalizeNfc(text) : std::string(text), flags);
+  const std::string sought = flags.normalized && rules_.nfc ? NormalizeNfc(text) : std::string(text);
+  added_.Add(token, sought, flags);
+  bytes_ += sought;
   return absl::OkStatus();
 }
 

@@ -20,12 +20,17 @@ class JinjaTemplate final : public ChatTemplate {
       list.push_back(Value::MakeDict(
           {{"role", Value::MakeString(message.role)}, {"content", Value::MakeString(message.content)}}));
     }
-    const jinja::Dict globals = {{"messages", Value::MakeList(std::move(list))},
-                                 {"add_generation_prompt", Value::MakeBool(add_generation_prompt)},
-                                 {"bos_token", Value::MakeString(tokens_.bos_token)},
-                                 {"eos_token", Value::MakeString(tokens_.eos_token)},
-                                 {"tools", Value::MakeNone()},
-                                 {"documents", Value::MakeNone()}};
+    jinja::Dict globals = {{"messages", Value::MakeList(std::move(list))},
+                           {"add_generation_prompt", Value::MakeBool(add_generation_prompt)},
+                           {"tools", Value::MakeNone()},
+                           {"documents", Value::MakeNone()}};
+    const std::pair<const char*, const std::string&> tokens[] = {{"bos_token", tokens_.bos_token},
+                                                                 {"eos_token", tokens_.eos_token},
+                                                                 {"unk_token", tokens_.unk_token},
+                                                                 {"pad_token", tokens_.pad_token}};
+    for (const auto& [name, text] : tokens) {
+      if (!text.empty()) globals.emplace_back(name, Value::MakeString(text));
+    }
     return jinja::Evaluator(globals).Render(body_);
   }
 

@@ -10,15 +10,17 @@
 
 namespace megakernel {
 
-// Special tokens, written out, that a template may name; empty when the model has none.
+// Special tokens, written out, that a template may name; undefined in the template when empty.
 struct TemplateTokens {
   std::string bos_token;
   std::string eos_token;
+  std::string unk_token = {};
+  std::string pad_token = {};
 };
 
 // Compiles `source`. The dialect is that of transformers' apply_chat_template (trim_blocks, lstrip_blocks, loop
 // controls); engine/text/jinja/README.md lists what is supported. Anything else is InvalidArgument and names the line,
-// here and not when the first user comes. The template sees messages, add_generation_prompt, bos_token and eos_token.
+// here and not when the first user comes. The template sees messages, add_generation_prompt and the tokens above.
 absl::StatusOr<std::unique_ptr<ChatTemplate>> CreateJinjaTemplate(std::string_view source, TemplateTokens tokens);
 
 }  // namespace megakernel
