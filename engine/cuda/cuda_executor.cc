@@ -11,6 +11,7 @@
 #include "engine/cuda/model_view.h"
 #include "engine/cuda/resident_executor.h"
 #include "kernels/host/pack.h"
+#include "kernels/host/program_check.h"
 #include "kernels/reference/rope.h"
 
 namespace megakernel {
@@ -105,6 +106,9 @@ absl::StatusOr<layout::Program> PlanCudaProgram(const reference::ModelView& view
   }
   if (!built) return absl::UnimplementedError(absl::StrCat("the GPU kernel cannot run this model: ", error));
   MK_ASSIGN_OR_RETURN(program.num_kv_pages, PagesFor(program, facts, options));
+  if (const std::string wrong = host::CheckProgram(program); !wrong.empty()) {
+    return absl::InternalError(absl::StrCat("the program for this model is broken: ", wrong));
+  }
   return program;
 }
 

@@ -58,13 +58,15 @@ std::string RefusedShape(const reference::ModelView& model) {
 
 // What is wrong with the options, for a model that RefusedShape accepts; empty when nothing is.
 std::string RefusedOption(const reference::Shape& s, const DeviceLimits& device, const ProgramOptions& o) {
-  if (device.num_sms < s.num_kv_heads) {
+  // Each KV head has a block, and row r of a step is sampled by block r.
+  const std::int32_t least = std::max(s.num_kv_heads, layout::kGpuMaxRows);
+  if (device.num_sms < least) {
     return Refusal("num_sms", device.num_sms,
-                   "must be at least " + std::to_string(s.num_kv_heads) + ", a block for each KV head");
+                   "must be at least " + std::to_string(least) + ", a block for each KV head and each row");
   }
-  if (o.persistent_blocks != 0 && (o.persistent_blocks < s.num_kv_heads || o.persistent_blocks > device.num_sms)) {
+  if (o.persistent_blocks != 0 && (o.persistent_blocks < least || o.persistent_blocks > device.num_sms)) {
     return Refusal("persistent_blocks", o.persistent_blocks,
-                   "must be 0 (one per SM) or from " + std::to_string(s.num_kv_heads) + " (KV heads) to " +
+                   "must be 0 (one per SM) or from " + std::to_string(least) + " (KV heads, rows of a step) to " +
                        std::to_string(device.num_sms) + " (SMs)");
   }
   if (o.max_lanes < 1 || o.max_lanes > layout::kMaxLanes) {
@@ -135,7 +137,7 @@ std::int32_t LargestFittingGrid(const reference::ModelView& model, const DeviceL
   if (!RefusedShape(model).empty()) return 0;
   Program p;
   options.persistent_blocks = device.num_sms;
-  while (options.persistent_blocks >= model.shape.num_kv_heads) {
+  while (options.persistent_blocks >= std::max(model.shape.num_kv_heads, layout::kGpuMaxRows)) {
     if (Place(model, device, options, p)) return options.persistent_blocks;
     --options.persistent_blocks;
   }

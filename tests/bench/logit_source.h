@@ -24,6 +24,7 @@ struct LogitSourceOptions {
   std::string precision;  // what the backend offers
   int threads = 1;
   bool float_angles = false;  // RoPE angles rounded to float, as transformers forms them
+  int kv_layout = 1;          // of a GPU's KV pages: 0 token-major, 1 head-major
 };
 
 // A backend of `verify`. `model` outlives the source. InvalidArgument when the options do not fit the backend.
@@ -35,5 +36,8 @@ struct LogitBackend {
 
 // precision fp64 or fp32: kernels/reference.
 absl::StatusOr<std::unique_ptr<LogitSource>> MakeReferenceSource(const Model& model, const LogitSourceOptions& options);
+
+// precision default: the resident kernel. In builds with MEGAKERNEL_CUDA.
+absl::StatusOr<std::unique_ptr<LogitSource>> MakeCudaSource(const Model& model, const LogitSourceOptions& options);
 
 }  // namespace megakernel::bench

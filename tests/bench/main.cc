@@ -10,6 +10,9 @@ namespace megakernel::bench {
 namespace {
 
 constexpr Subcommand kSubcommands[] = {
+#if defined(MEGAKERNEL_CUDA)
+    {"bench", "speed of the resident GPU kernel beside the floor of this GPU", RunBench},
+#endif
     {"cpu", "speed of the CPU executor beside the floor of this machine", RunCpu},
     {"make-checkpoint", "write a random-weight Hugging Face directory from a config and a seed", RunMakeCheckpoint},
     {"serve", "what the server adds to a token: latency from executor to network, tokens per second", RunServe},

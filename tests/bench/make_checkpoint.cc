@@ -1,14 +1,12 @@
 // megakernel-bench make-checkpoint: a random-weight Hugging Face directory.
 #include <chrono>
 #include <cstdio>
-#include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <string>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "tests/bench/arguments.h"
+#include "tests/bench/preset_model.h"
 #include "tests/bench/subcommand.h"
 #include "tests/support/checkpoint.h"
 
@@ -27,16 +25,6 @@ constexpr Option kOptions[] = {
     {"shards", "N", "1", "1: model.safetensors; more: up to that many shards and an index"},
     {"threads", "N", "0", "0: one a processor"},
 };
-
-// The text of a config file or, relative to the working directory, of a preset.
-absl::StatusOr<std::string> ConfigText(const std::string& name) {
-  const std::string path = std::filesystem::exists(name) ? name : absl::StrCat("configs/models/", name, ".json");
-  std::ifstream file(path);
-  std::stringstream text;
-  text << file.rdbuf();
-  if (!file) return absl::NotFoundError(absl::StrCat("neither ", name, " nor ", path, " can be read"));
-  return text.str();
-}
 
 absl::StatusOr<test::CheckpointOptions> OptionsOf(const Arguments& args) {
   test::CheckpointOptions options;

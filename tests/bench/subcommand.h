@@ -14,6 +14,7 @@ struct Subcommand {
   int (*run)(std::span<const std::string> args);
 };
 
+int RunBench(std::span<const std::string> args);  // in builds with MEGAKERNEL_CUDA
 int RunCpu(std::span<const std::string> args);
 int RunMakeCheckpoint(std::span<const std::string> args);
 int RunServe(std::span<const std::string> args);

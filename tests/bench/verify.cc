@@ -33,12 +33,16 @@ constexpr Option kOptions[] = {
     {"dump", "PREFIX", "", "write PREFIX.json and PREFIX.f32 (tests/support/logit_dump.h)"},
     {"bar", "X", "0.005", "largest relative error that passes"},
     {"threads", "N", "0", "of the reference; 0: one a processor"},
+    {"kv-layout", "N", "1", "of the GPU's KV pages: 0 token-major, 1 head-major"},
     {"float-angles", nullptr, nullptr, "the reference rounds RoPE angles to float, as transformers does"},
     {"json", nullptr, nullptr, "print the result as JSON"},
 };
 
 constexpr LogitBackend kBackends[] = {
     {"reference", "fp64, fp32", MakeReferenceSource},
+#if defined(MEGAKERNEL_CUDA)
+    {"cuda", "default", MakeCudaSource},
+#endif
 };
 
 absl::StatusOr<std::vector<test::LogitSequence>> Sequences(const Arguments& args, std::int32_t vocab) {
@@ -120,6 +124,9 @@ absl::StatusOr<std::vector<float>> Verification::Compute(const std::string& back
   options.precision = precision;
   options.threads = *threads > 0 ? static_cast<int>(*threads) : static_cast<int>(std::thread::hardware_concurrency());
   options.float_angles = args_.Flag("float-angles");
+  const auto kv_layout = args_.Int("kv-layout", 0, 1);
+  if (!kv_layout.ok()) return kv_layout.status();
+  options.kv_layout = static_cast<int>(*kv_layout);
   for (const LogitBackend& candidate : kBackends) {
     if (backend != candidate.name) continue;
     auto source = candidate.make(*model_, options);

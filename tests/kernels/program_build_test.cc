@@ -233,9 +233,9 @@ TEST(ProgramBuildTest, RefusedOptionsNameTheLimit) {
     return Error(view, options);
   };
   for (const std::int32_t blocks : {-1, 7, 133}) {
-    EXPECT_EQ(
-        with([&](ProgramOptions& o) { o.persistent_blocks = blocks; }),
-        "persistent_blocks " + std::to_string(blocks) + ": must be 0 (one per SM) or from 8 (KV heads) to 132 (SMs)");
+    EXPECT_EQ(with([&](ProgramOptions& o) { o.persistent_blocks = blocks; }),
+              "persistent_blocks " + std::to_string(blocks) +
+                  ": must be 0 (one per SM) or from 8 (KV heads, rows of a step) to 132 (SMs)");
   }
   EXPECT_EQ(with([](ProgramOptions& o) { o.max_lanes = 0; }), "max_lanes 0: must be from 1 to 128");
   EXPECT_EQ(with([](ProgramOptions& o) { o.max_lanes = 129; }), "max_lanes 129: must be from 1 to 128");
@@ -249,7 +249,7 @@ TEST(ProgramBuildTest, RefusedOptionsNameTheLimit) {
             "num_kv_pages -1: must be 0 (pages for every lane) or positive");
   EXPECT_EQ(with([](ProgramOptions& o) { o.window_layers = 0; }), "window_layers 0: must be from 1 to 6");
   EXPECT_EQ(with([](ProgramOptions& o) { o.window_head = 7; }), "window_head 7: must be from 1 to 6");
-  EXPECT_EQ(Error(view, {}, {7, 232448}), "num_sms 7: must be at least 8, a block for each KV head");
+  EXPECT_EQ(Error(view, {}, {7, 232448}), "num_sms 7: must be at least 8, a block for each KV head and each row");
   EXPECT_THAT(Error(view, {}, {132, 100000}), HasSubstr("no persistent_blocks would fit"));
   EXPECT_THAT(Error(Preset("llama-3.2-3b"), {}), HasSubstr("persistent_blocks 127 would fit"));
   EXPECT_THAT(with([](ProgramOptions& o) { o.max_context = 1048576; }), HasSubstr("with max_context 1048576"));
