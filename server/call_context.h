@@ -26,6 +26,7 @@ struct CallContext {
   LiveCalls& live_calls;
   WriteLatency& write_latency;
   std::string instance_id;
+  SamplingParams default_sampling = {};  // of requests that leave a number out
 };
 
 }  // namespace megakernel

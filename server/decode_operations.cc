@@ -161,7 +161,7 @@ void DecodeCall::SubmitAppend(absl::StatusOr<std::vector<TokenId>> tokens) {
 
 void DecodeCall::RunDecode() {
   const v1::DecodeTokens& decode = current_.request.decode();
-  auto request = ConvertParameters(decode.sampling(), decode.stopping(), decode.output());
+  auto request = ConvertParameters(context_.default_sampling, decode.sampling(), decode.stopping(), decode.output());
   if (!request.ok()) return Fail(request.status());
   {
     MutexLock lock(&mutex_);

@@ -51,8 +51,7 @@ const char* FamilyName(Family family) {
 }
 
 // What a request gets that leaves a number out.
-void FillDefaults(v1::SamplingParameters& message) {
-  const SamplingParams defaults;
+void FillDefaults(const SamplingParams& defaults, v1::SamplingParameters& message) {
   message.set_temperature(defaults.temperature);
   message.set_top_k(defaults.top_k);
   message.set_top_p(defaults.top_p);
@@ -63,6 +62,16 @@ void FillDefaults(v1::SamplingParameters& message) {
 }
 
 }  // namespace
+
+SamplingParams ServedDefaults(const SamplingDefaults& recommended, const ExecutorInfo& executor) {
+  SamplingParams defaults;
+  if (executor.Has(Feature::kTemperature)) defaults.temperature = recommended.temperature;
+  if (executor.Has(Feature::kTopK)) defaults.top_k = recommended.top_k;
+  if (executor.Has(Feature::kTopP)) defaults.top_p = recommended.top_p;
+  if (executor.Has(Feature::kMinP)) defaults.min_p = recommended.min_p;
+  if (executor.Has(Feature::kRepetitionPenalty)) defaults.repetition_penalty = recommended.repetition_penalty;
+  return defaults;
+}
 
 v1::GetModelResponse DescribeModel(const Model& model, const ExecutorInfo& executor, const ServingLimits& limits,
                                    const std::string& instance_id) {
@@ -75,7 +84,7 @@ v1::GetModelResponse DescribeModel(const Model& model, const ExecutorInfo& execu
   response.set_max_context(limits.max_context);
   response.mutable_eos_token_ids()->Add(config.eos_tokens.begin(), config.eos_tokens.end());
   response.set_has_chat_template(model.chat_template() != nullptr);
-  FillDefaults(*response.mutable_default_sampling());
+  FillDefaults(ServedDefaults(config.sampling, executor), *response.mutable_default_sampling());
   response.set_instance_id(instance_id);
   response.set_version(VersionText());
 

@@ -15,6 +15,9 @@ struct ServingLimits {
   std::int32_t max_sessions = 0;
 };
 
+// What the model's files recommend, as far as the executor can do it; the rest is off.
+SamplingParams ServedDefaults(const SamplingDefaults& recommended, const ExecutorInfo& executor);
+
 v1::GetModelResponse DescribeModel(const Model& model, const ExecutorInfo& executor, const ServingLimits& limits,
                                    const std::string& instance_id);
 

@@ -73,10 +73,12 @@ absl::Status CheckExpectedLength(std::optional<std::int32_t> expected_length) {
   return expected_length ? CheckNotNegative(*expected_length, "expected_length") : absl::OkStatus();
 }
 
-absl::StatusOr<GenerateRequest> ConvertParameters(const v1::SamplingParameters& sampling,
+absl::StatusOr<GenerateRequest> ConvertParameters(const SamplingParams& defaults,
+                                                  const v1::SamplingParameters& sampling,
                                                   const v1::StoppingCriteria& stopping,
                                                   const v1::OutputOptions& output) {
   GenerateRequest request;
+  request.sampling = defaults;
   ConvertSampling(sampling, request.sampling);
   MK_RETURN_IF_ERROR(ConvertStopping(stopping, request));
   if (output.has_logprobs()) {

@@ -32,9 +32,10 @@ absl::Status CheckRequestId(const std::string& request_id);
 absl::Status CheckSessionId(const std::string& session_id);  // must be present
 absl::Status CheckExpectedLength(std::optional<std::int32_t> expected_length);
 
-// The prompt's tokens are left to the caller; deadline and tenant too. The seed is drawn when the caller gave none.
-// InvalidArgument naming the field.
-absl::StatusOr<GenerateRequest> ConvertParameters(const v1::SamplingParameters& sampling,
+// The prompt's tokens are left to the caller; deadline and tenant too. Numbers that the caller left out are those of
+// `defaults`, the seed is drawn. InvalidArgument naming the field.
+absl::StatusOr<GenerateRequest> ConvertParameters(const SamplingParams& defaults,
+                                                  const v1::SamplingParameters& sampling,
                                                   const v1::StoppingCriteria& stopping,
                                                   const v1::OutputOptions& output);
 

@@ -74,7 +74,8 @@ struct Server::State {
                 .pump = pump,
                 .live_calls = live_calls,
                 .write_latency = write_latency,
-                .instance_id = RandomName(8)},
+                .instance_id = RandomName(8),
+                .default_sampling = ServedDefaults(served_engine.model().config().sampling, served_engine.info())},
         inference(context, served_engine.model(),
                   DescribeModel(served_engine.model(), served_engine.info(), limits, context.instance_id)),
         sessions(served_engine) {}
