@@ -20,7 +20,8 @@ if right "$target"; then
 fi
 exec 3>&1 1>&2 # everything but the path goes to standard error
 PATH=$PATH:$cache/venv/bin # where there is no other npm, setup.sh puts one there
-command -v npm >/dev/null || die "npm is missing: deploy/setup.sh test installs it"
+PATH=$PATH:$cache/venv/bin # where deploy/setup.sh puts npm if there is none
+command -v npm >/dev/null || die "npm is missing: run deploy/setup.sh test"
 mkdir -p "$cache/models" "$cache/download"
 exec 8>"$cache/models/.lock"
 flock 8
