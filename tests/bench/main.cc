@@ -12,6 +12,8 @@ namespace {
 constexpr Subcommand kSubcommands[] = {
 #if defined(MEGAKERNEL_CUDA)
     {"bench", "speed of the resident GPU kernel beside the floor of this GPU", RunBench},
+    {"grpc", "tokens per second of a stream through the server over those in-process", RunGrpc},
+    {"source-hash", "which source of the GPU code this program was built from", RunSourceHash},
 #endif
     {"cpu", "speed of the CPU executor beside the floor of this machine", RunCpu},
     {"make-checkpoint", "write a random-weight Hugging Face directory from a config and a seed", RunMakeCheckpoint},

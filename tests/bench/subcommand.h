@@ -14,10 +14,14 @@ struct Subcommand {
   int (*run)(std::span<const std::string> args);
 };
 
-int RunBench(std::span<const std::string> args);  // in builds with MEGAKERNEL_CUDA
 int RunCpu(std::span<const std::string> args);
 int RunMakeCheckpoint(std::span<const std::string> args);
 int RunServe(std::span<const std::string> args);
 int RunVerify(std::span<const std::string> args);
+
+// In builds with MEGAKERNEL_CUDA.
+int RunBench(std::span<const std::string> args);
+int RunGrpc(std::span<const std::string> args);
+int RunSourceHash(std::span<const std::string> args);
 
 }  // namespace megakernel::bench
