@@ -24,10 +24,10 @@ struct DeviceFacts {
 
 // Environment variables that matter, as they are; empty when not set.
 struct CudaEnvironment {
-  std::string launch_blocking;        // CUDA_LAUNCH_BLOCKING
-  std::string max_connections;        // CUDA_DEVICE_MAX_CONNECTIONS
-  std::string mps_thread_percentage;  // CUDA_MPS_ACTIVE_THREAD_PERCENTAGE
-  std::string mps_pinned_memory;      // CUDA_MPS_PINNED_DEVICE_MEM_LIMIT
+  std::string launch_blocking = {};        // CUDA_LAUNCH_BLOCKING
+  std::string max_connections = {};        // CUDA_DEVICE_MAX_CONNECTIONS
+  std::string mps_thread_percentage = {};  // CUDA_MPS_ACTIVE_THREAD_PERCENTAGE
+  std::string mps_pinned_memory = {};      // CUDA_MPS_PINNED_DEVICE_MEM_LIMIT
 };
 
 CudaEnvironment ReadCudaEnvironment();
