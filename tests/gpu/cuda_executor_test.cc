@@ -194,5 +194,31 @@ TEST_P(CudaExecutorTest, AFullEventRingStopsTheKernelAndLosesNothing) {
   EXPECT_EQ(runner.outcome(epochs[3]).tokens, runner.Run(asks[3]).tokens);
 }
 
+// 8 rows in 125,000 steps and more: no hang, and the last sequence is still the first one's equal.
+TEST(CudaExecutorLongTest, AMillionTokens) {
+  SKIP_WITHOUT_GPU();
+  const Model& model = PresetModel("qwen3-tiny");
+  Runner runner = NewCudaRunner(model, SmallGpu());
+  const Ask ask = GpuPrompt(model, 9, 1900);
+  std::vector<std::vector<PageId>> pages;
+  for (int lane = 0; lane < 8; ++lane) pages.push_back(runner.Pages(2000));
+  std::vector<TokenId> expected;
+  std::int64_t tokens = 0;
+  while (tokens < 1000000) {
+    std::vector<std::uint32_t> epochs;
+    for (int lane = 0; lane < 8; ++lane) {
+      Ask mine = ask;
+      mine.pages = pages[lane];
+      epochs.push_back(runner.Start(mine));
+    }
+    for (const std::uint32_t epoch : epochs) {
+      const Outcome& outcome = runner.Finish(epoch);
+      if (expected.empty()) expected = outcome.tokens;
+      ASSERT_EQ(outcome.tokens, expected) << "after " << tokens << " tokens";
+      tokens += static_cast<std::int64_t>(outcome.tokens.size());
+    }
+  }
+}
+
 }  // namespace
 }  // namespace megakernel::test
