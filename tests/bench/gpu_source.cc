@@ -1,26 +1,14 @@
 // Logits of the resident kernel, for `verify`: the prompt is read in steps of up to 8 rows, then every position of
-// interest runs once more as a step of one row over those keys and values, and leaves its logits in the workspace.
+// interest runs once more as a step of one row over those keys and values.
 #include <algorithm>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
-#include "engine/cuda/cuda_device.h"
-#include "engine/cuda/cuda_executor.h"
-#include "engine/cuda/resident_executor.h"
-#include "tests/bench/lane_driver.h"
+#include "tests/bench/gpu_logits.h"
 #include "tests/bench/logit_source.h"
 
 namespace megakernel::bench {
 namespace {
-
-// Logits are written for rows that are drawn; of the single likeliest token, so that nothing depends on chance.
-SamplingParams WithLogits() {
-  SamplingParams sampling;
-  sampling.temperature = 1.0f;
-  sampling.top_k = 1;
-  return sampling;
-}
 
 class CudaSource : public LogitSource {
  public:
@@ -29,61 +17,29 @@ class CudaSource : public LogitSource {
   absl::StatusOr<std::vector<float>> Rows(const std::vector<test::LogitSequence>& sequences) override {
     std::int32_t longest = 0;
     for (const auto& sequence : sequences) longest = std::max(longest, sequence.positions.back() + 2);
-    MK_RETURN_IF_ERROR(Load(longest));
+    GpuLogits gpu;
+    MK_RETURN_IF_ERROR(gpu.Load(model_, longest, options_.kv_layout));
     std::vector<float> rows;
-    for (const auto& sequence : sequences) MK_RETURN_IF_ERROR(Append(sequence, rows));
+    for (const auto& sequence : sequences) MK_RETURN_IF_ERROR(Append(gpu, sequence, rows));
     return rows;
   }
 
  private:
-  absl::Status Load(std::int32_t max_context) {
-    CudaOptions options;
-    options.max_context = max_context;
-    options.max_lanes = 1;
-    options.num_pages = layout::PagesFor(max_context, options.page_tokens);
-    options.kv_layout = options_.kv_layout == 0 ? layout::KvLayout::kTokenMajor : layout::KvLayout::kHeadMajor;
-    options.threads = options_.threads;
-    options.park_after_us = 0;
-    MK_ASSIGN_OR_RETURN(LoadedDevice loaded, LoadCudaDevice(model_, options));
-    device_ = static_cast<CudaDevice*>(loaded.device.get());
-    executor_ = NewResidentExecutor(loaded.program, loaded.name, std::move(loaded.device), ResidentOptions());
-    return absl::OkStatus();
-  }
-
-  absl::Status Append(const test::LogitSequence& sequence, std::vector<float>& rows) {
-    LaneDriver driver(*executor_, next_epoch_);
-    const std::int32_t needed = sequence.positions.back() + 1;
-    MK_ASSIGN_OR_RETURN(const std::vector<PageId> pages, driver.PagesOf(0, 1, needed + 1));
+  static absl::Status Append(GpuLogits& gpu, const test::LogitSequence& sequence, std::vector<float>& rows) {
+    SamplingParams likeliest;  // drawn, so that logits are written, from one token
+    likeliest.temperature = 1.0f;
+    likeliest.top_k = 1;
     const auto begin = sequence.tokens.begin();
-    MK_RETURN_IF_ERROR(driver.Prefill({begin, begin + needed}, pages));
-    const std::size_t vocab = static_cast<std::size_t>(executor_->info().vocab);
+    MK_RETURN_IF_ERROR(gpu.Prefill({begin, begin + sequence.positions.back() + 1}));
     for (const std::int32_t position : sequence.positions) {
-      MK_RETURN_IF_ERROR(driver.Generate({{begin, begin + position + 1}}, {pages}, 1, WithLogits()).status());
-      MK_RETURN_IF_ERROR(AwaitParked());
-      rows.resize(rows.size() + vocab);
-      MK_RETURN_IF_ERROR(device_->ReadLogits(0, rows.data() + rows.size() - vocab, vocab));
+      MK_ASSIGN_OR_RETURN(const GpuLogits::Row row, gpu.Last({begin, begin + position + 1}, likeliest));
+      rows.insert(rows.end(), row.logits.begin(), row.logits.end());
     }
-    next_epoch_ = driver.next_epoch();
     return absl::OkStatus();
-  }
-
-  absl::Status AwaitParked() {
-    MK_RETURN_IF_ERROR(executor_->Submit(Park{}));
-    std::vector<Event> events;
-    std::string error;
-    while (device_->State(error) == host::KernelState::kRunning) {
-      executor_->Drain(events);
-      MK_RETURN_IF_ERROR(executor_->Health());
-    }
-    executor_->Drain(events);
-    return executor_->Health();
   }
 
   const Model& model_;
   const LogitSourceOptions options_;
-  std::unique_ptr<Executor> executor_;
-  CudaDevice* device_ = nullptr;  // of executor_
-  std::uint32_t next_epoch_ = 1;
 };
 
 }  // namespace

@@ -22,6 +22,7 @@ int RunVerify(std::span<const std::string> args);
 // In builds with MEGAKERNEL_CUDA.
 int RunBench(std::span<const std::string> args);
 int RunGrpc(std::span<const std::string> args);
+int RunSample(std::span<const std::string> args);
 int RunSourceHash(std::span<const std::string> args);
 
 }  // namespace megakernel::bench
