@@ -27,6 +27,9 @@ struct ServerOptions {
   std::string precision = "default";
   std::int64_t kv_memory = 0;
   std::int64_t page_tokens = 64;
+  std::int64_t persistent_blocks = 0;
+  std::int64_t threads_per_block = 640;
+  std::string kv_layout = "head-major";
 
   std::int64_t max_context = 0;
   std::int64_t max_sequences = 64;

@@ -11,6 +11,7 @@
 #include "engine/cpu/processor_count.h"
 #include "engine/executor/fake_executor.h"
 #include "kernels/layout/kv_page.h"
+#include "kernels/layout/program.h"
 #include "server/byte_model.h"
 #include "server/memory_budget.h"
 #include "server/option_values.h"
@@ -95,6 +96,7 @@ absl::StatusOr<std::unique_ptr<Executor>> MakeCpu(const ServerOptions& options, 
 #if defined(MEGAKERNEL_CUDA)
 // Rows of a step: more lanes would take turns.
 constexpr std::int64_t kCudaLanes = 8;
+static_assert(layout::kThreads == 640, "the only legal value of --threads-per-block");
 
 absl::StatusOr<std::unique_ptr<Executor>> MakeCuda(const ServerOptions& options, const Model& model) {
   if (options.precision != "default") {
@@ -106,6 +108,8 @@ absl::StatusOr<std::unique_ptr<Executor>> MakeCuda(const ServerOptions& options,
   cuda.max_context = static_cast<std::int32_t>(options.max_context);
   cuda.page_tokens = static_cast<std::int32_t>(options.page_tokens);
   cuda.kv_bytes = options.kv_memory;
+  cuda.persistent_blocks = static_cast<std::int32_t>(options.persistent_blocks);
+  cuda.kv_layout = options.kv_layout == "token-major" ? layout::KvLayout::kTokenMajor : layout::KvLayout::kHeadMajor;
   cuda.threads = options.threads > 0 ? static_cast<int>(options.threads) : cpu::UsableProcessors();
   absl::Time reported = absl::Now();
   cuda.progress = [&reported](const char* stage, double share) {
