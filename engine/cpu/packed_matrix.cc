@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "engine/cpu/half.h"
+#include "engine/model/half.h"
+#include "engine/model/k_quants.h"
 
 namespace megakernel::cpu {
 namespace {
@@ -40,6 +42,86 @@ void PackQ8(const std::byte* block, int lane, std::byte* tile) {
   for (int pair = 0; pair < 16; ++pair) std::memcpy(tile + 32 + 32 * pair + 2 * lane, block + 2 + 2 * pair, 2);
 }
 
+void PutFloat(std::byte* target, int index, float value) {
+  std::memcpy(target + 4 * index, &value, 4);
+}
+
+void PutCode(std::byte* tile, int lane, int column, int code) {
+  tile[128 + 32 * (column / 2) + 2 * lane + column % 2] = static_cast<std::byte>(code);
+}
+
+// Q5_0 and IQ4_NL: codes of more than 4 bits, or of a table, under the file's own fp16 scale.
+void PackAsQ8(TensorType type, const std::byte* block, int lane, std::byte* tile) {
+  PutHalf(tile, lane, block);
+  const auto* quants = reinterpret_cast<const std::uint8_t*>(block + (type == TensorType::kQ5_0 ? 6 : 2));
+  std::uint32_t fifth = 0;
+  if (type == TensorType::kQ5_0) std::memcpy(&fifth, block + 2, 4);
+  for (int column = 0; column < kTileCols; ++column) {
+    const int nibble = Nibble(quants, column);
+    const int code =
+        type == TensorType::kQ5_0 ? (nibble | static_cast<int>(fifth >> column & 1) << 4) - 16 : kIq4Values[nibble];
+    tile[32 + 32 * (column / 2) + 2 * lane + column % 2] = static_cast<std::byte>(code);
+  }
+}
+
+void PackQ5Min(const std::byte* block, int lane, std::byte* tile) {
+  std::uint16_t halves[2];
+  std::uint32_t fifth = 0;
+  std::memcpy(halves, block, 4);
+  std::memcpy(&fifth, block + 4, 4);
+  PutFloat(tile, lane, HalfToFloat(halves[0]));
+  PutFloat(tile + 64, lane, HalfToFloat(halves[1]));
+  const auto* quants = reinterpret_cast<const std::uint8_t*>(block + 8);
+  for (int column = 0; column < kTileCols; ++column) {
+    PutCode(tile, lane, column, Nibble(quants, column) | static_cast<int>(fifth >> column & 1) << 4);
+  }
+}
+
+// Columns [32 part, 32 part + 32) of a block of 256.
+void PackSuperBlock(TensorType type, const std::byte* block, int part, int lane, std::byte* tile) {
+  if (type == TensorType::kQ6_K) {
+    Q6Block whole;
+    ReadQ6K(block, whole);
+    PutFloat(tile, lane, whole.scales[2 * part]);
+    PutFloat(tile + 64, lane, whole.scales[2 * part + 1]);
+    for (int column = 0; column < kTileCols; ++column)
+      PutCode(tile, lane, column, whole.codes[kTileCols * part + column]);
+    return;
+  }
+  const BlockPart values = type == TensorType::kQ4_K ? ReadQ4KPart(block, part) : ReadQ5KPart(block, part);
+  PutFloat(tile, lane, values.scale);
+  PutFloat(tile + 64, lane, values.minimum);
+  for (int column = 0; column < kTileCols; ++column) {
+    if (type == TensorType::kQ5_K) {
+      PutCode(tile, lane, column, values.codes[column]);
+      continue;
+    }
+    std::byte* word = tile + 128 + 64 * (column / 8) + 4 * lane + 2 * (column % 2);
+    const int bit = 4 * (column % 8 / 2);  // of the 16-bit word
+    word[bit / 8] |= static_cast<std::byte>(values.codes[column] << bit % 8);
+  }
+}
+
+// One block of 32 columns of a row of a quantised type.
+void PackBlock(TensorType type, const std::byte* row, std::int32_t block, int lane, std::byte* tile) {
+  if (BlockElements(type) == kSuperBlock) {
+    constexpr int kParts = kSuperBlock / kTileCols;
+    return PackSuperBlock(type, row + std::int64_t{block / kParts} * BlockBytes(type), block % kParts, lane, tile);
+  }
+  const std::byte* bytes = row + std::int64_t{block} * BlockBytes(type);
+  switch (type) {
+    case TensorType::kQ8_0:
+      return PackQ8(bytes, lane, tile);
+    case TensorType::kQ5_0:
+    case TensorType::kIQ4_NL:
+      return PackAsQ8(type, bytes, lane, tile);
+    case TensorType::kQ5_1:
+      return PackQ5Min(bytes, lane, tile);
+    default:
+      return PackQ4(bytes, lane, type == TensorType::kQ4_1, tile);
+  }
+}
+
 void PackPlain(const std::byte* elements, int count, int element_bytes, int lane, std::byte* tile) {
   for (int column = 0; column < count; ++column) {
     std::memcpy(tile + element_bytes * (kTileRows * column + lane), elements + element_bytes * column, element_bytes);
@@ -58,14 +140,6 @@ void PackRow(const TensorView& tensor, const PackedMatrix& matrix, std::int32_t 
     std::byte* tile = strip + b * TileBytes(matrix.kind);
     const int count = std::min(kTileCols, matrix.cols - b * kTileCols);
     switch (matrix.kind) {
-      case TileKind::kQ4:
-      case TileKind::kQ4Min:
-      case TileKind::kQ8: {
-        const std::byte* block = source + std::int64_t{b} * BlockBytes(tensor.type);
-        matrix.kind == TileKind::kQ8 ? PackQ8(block, lane, tile)
-                                     : PackQ4(block, lane, matrix.kind == TileKind::kQ4Min, tile);
-        break;
-      }
       case TileKind::kF16:
       case TileKind::kBF16:
         PackPlain(source + std::int64_t{b} * kTileCols * 2, count, 2, lane, tile);
@@ -73,6 +147,8 @@ void PackRow(const TensorView& tensor, const PackedMatrix& matrix, std::int32_t 
       case TileKind::kF32:
         PackPlain(source + std::int64_t{b} * kTileCols * 4, count, 4, lane, tile);
         break;
+      default:
+        PackBlock(tensor.type, source, b, lane, tile);
     }
   }
 }
@@ -88,14 +164,24 @@ TileKind KindFor(const TensorView& tensor, bool as_float) {
     case TensorType::kQ4_1:
       return TileKind::kQ4Min;
     case TensorType::kQ8_0:
+    case TensorType::kQ5_0:
+    case TensorType::kIQ4_NL:
       return TileKind::kQ8;
+    case TensorType::kQ4_K:
+      return TileKind::kQ4Wide;
+    case TensorType::kQ5_1:
+    case TensorType::kQ5_K:
+      return TileKind::kQ8Wide;
+    case TensorType::kQ6_K:
+      return TileKind::kQ8Halves;
     case TensorType::kF16:
       return TileKind::kF16;
     case TensorType::kBF16:
       return TileKind::kBF16;
-    default:
+    case TensorType::kF32:
       return TileKind::kF32;
   }
+  return TileKind::kF32;
 }
 
 PackedMatrix ShapeOf(const TensorView& tensor, TileKind kind) {

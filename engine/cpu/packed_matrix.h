@@ -9,6 +9,10 @@
 //           nibbles: [4 groups of 8 columns][16 rows][2] 16-bit words; bits 4n.. of word j of a group's row hold column
 //           2n + j of the group
 //   kQ8     [16] fp16 scales, [16 column pairs][16 rows][2] int8; value = scale * int8
+//   kQ4Wide, kQ8Wide  [16] fp32 scales, [16] fp32 minima, nibbles or int8; value = scale * code + minimum. For types
+//   whose
+//           scale is a product, which fp16 would round
+//   kQ8Halves  [2][16] fp32 scales, of columns 0 to 15 and 16 to 31; int8 as kQ8
 //   kF16, kBF16, kF32  [32 columns][16 rows]
 #pragma once
 
@@ -19,7 +23,7 @@
 
 namespace megakernel::cpu {
 
-enum class TileKind { kQ4, kQ4Min, kQ8, kF16, kBF16, kF32 };
+enum class TileKind { kQ4, kQ4Min, kQ8, kQ4Wide, kQ8Wide, kQ8Halves, kF16, kBF16, kF32 };
 
 inline constexpr int kTileRows = 16;
 inline constexpr int kTileCols = 32;
@@ -32,6 +36,11 @@ constexpr std::int64_t TileBytes(TileKind kind) {
       return 64 + 256;
     case TileKind::kQ8:
       return 32 + 512;
+    case TileKind::kQ4Wide:
+      return 128 + 256;
+    case TileKind::kQ8Wide:
+    case TileKind::kQ8Halves:
+      return 128 + 512;
     case TileKind::kF16:
     case TileKind::kBF16:
       return 1024;
@@ -42,7 +51,7 @@ constexpr std::int64_t TileBytes(TileKind kind) {
 }
 
 constexpr bool HoldsIntegers(TileKind kind) {
-  return kind == TileKind::kQ4 || kind == TileKind::kQ4Min || kind == TileKind::kQ8;
+  return kind < TileKind::kF16;
 }
 
 constexpr std::int64_t RoundUp(std::int64_t n, std::int64_t multiple) {
@@ -63,8 +72,9 @@ struct PackedMatrix {
   const std::byte* Strip(std::int32_t strip) const { return data + strip * StripBytes(); }
 };
 
-// The kind that keeps a tensor's values exactly: its own layout where there is one, fp32 for the rest and when
-// `as_float`.
+// The kind that keeps a tensor's values exactly: fp32 when `as_float`, else the smallest that the kernels have. Bytes a
+// weight in memory and in the file: Q4_0, Q4_1, Q8_0, F16, BF16, F32 as in the file; Q4_K 0.75 (0.56); Q5_0 and IQ4_NL
+// 1.06 (0.69 and 0.56); Q5_1, Q5_K and Q6_K 1.25 (0.75, 0.69 and 0.82).
 TileKind KindFor(const TensorView& tensor, bool as_float);
 
 // Shape and size only; `data` stays null.

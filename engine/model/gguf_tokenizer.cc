@@ -71,8 +71,8 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> ReadGgufTokenizer(const GgufFile& fil
   if (!pre.ok()) return pre.status();
   const PreTokenizer* rules = FindPreTokenizer(*pre);
   if (rules == nullptr) {
-    return file.Error("tokenizer.ggml.pre",
-                      absl::StrCat("pre-tokenizer \"", AbslView(*pre), "\" is not supported (", PreTokenizerNames(), ")"));
+    return file.Error("tokenizer.ggml.pre", absl::StrCat("pre-tokenizer \"", AbslView(*pre), "\" is not supported (",
+                                                         PreTokenizerNames(), ")"));
   }
   absl::StatusOr<std::vector<std::string_view>> tokens = file.GetStrings(kTokensKey);
   if (!tokens.ok()) return tokens.status();

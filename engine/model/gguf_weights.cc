@@ -29,8 +29,6 @@ class Binder {
     if (found->rows != rows || found->cols != cols) {
       Fail(name,
            absl::StrCat("has ", found->rows, " rows of ", found->cols, "; the metadata asks for ", rows, " of ", cols));
-    } else if (!IsDecoded(found->type)) {
-      Fail(name, absl::StrCat("type ", TensorTypeName(found->type), " is not supported (", DecodedTypeNames(), ")"));
     } else if (const std::int64_t row = FirstRowNotFinite(*found); row >= 0) {
       Fail(name, absl::StrCat("row ", row, " holds a number that is NaN or infinite"));
     }

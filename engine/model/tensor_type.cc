@@ -1,33 +1,32 @@
 #include "engine/model/tensor_type.h"
 
 #include <bit>
-#include <cstdlib>
 #include <cstring>
 #include <iterator>
 
-#include "absl/strings/str_cat.h"
 #include "engine/model/half.h"
+#include "engine/model/k_quants.h"
 
 namespace megakernel {
 namespace {
 
-// Blocks as the file holds them, little-endian. `scale_count` halves (scale, then minimum) open every block.
+// Blocks as the file holds them, little-endian. `scale_count` halves (scale, then minimum) stand at byte `scale_at`.
 struct TypeFacts {
   TensorType type;
   const char* name;
   std::int32_t elements;
   std::int32_t bytes;
   std::int32_t scale_count;
-  bool decoded;
+  std::int32_t scale_at;
 };
 
 constexpr TypeFacts kFacts[] = {
-    {TensorType::kF32, "F32", 1, 4, 0, true},          {TensorType::kF16, "F16", 1, 2, 0, true},
-    {TensorType::kBF16, "BF16", 1, 2, 0, true},        {TensorType::kQ8_0, "Q8_0", 32, 34, 1, true},
-    {TensorType::kQ4_0, "Q4_0", 32, 18, 1, true},      {TensorType::kQ4_1, "Q4_1", 32, 20, 2, true},
-    {TensorType::kQ5_0, "Q5_0", 32, 22, 1, true},      {TensorType::kQ5_1, "Q5_1", 32, 24, 2, true},
-    {TensorType::kIQ4_NL, "IQ4_NL", 32, 18, 1, false}, {TensorType::kQ4_K, "Q4_K", 256, 144, 2, false},
-    {TensorType::kQ5_K, "Q5_K", 256, 176, 2, false},   {TensorType::kQ6_K, "Q6_K", 256, 210, 0, false},
+    {TensorType::kF32, "F32", 1, 4, 0, 0},         {TensorType::kF16, "F16", 1, 2, 0, 0},
+    {TensorType::kBF16, "BF16", 1, 2, 0, 0},       {TensorType::kQ8_0, "Q8_0", 32, 34, 1, 0},
+    {TensorType::kQ4_0, "Q4_0", 32, 18, 1, 0},     {TensorType::kQ4_1, "Q4_1", 32, 20, 2, 0},
+    {TensorType::kQ5_0, "Q5_0", 32, 22, 1, 0},     {TensorType::kQ5_1, "Q5_1", 32, 24, 2, 0},
+    {TensorType::kIQ4_NL, "IQ4_NL", 32, 18, 1, 0}, {TensorType::kQ4_K, "Q4_K", 256, 144, 2, 0},
+    {TensorType::kQ5_K, "Q5_K", 256, 176, 2, 0},   {TensorType::kQ6_K, "Q6_K", 256, 210, 1, kQ6ScaleAt},
 };
 
 constexpr const TypeFacts& Facts(TensorType type) {
@@ -110,6 +109,14 @@ void DequantizeQ5_1(const std::byte* block, float* out) {
   }
 }
 
+void DequantizeIq4Nl(const std::byte* block, float* out) {
+  const float scale = LoadHalf(block);
+  for (int i = 0; i < kBlock / 2; ++i) {
+    out[i] = scale * static_cast<float>(kIq4Values[Low(block[2 + i])]);
+    out[i + kBlock / 2] = scale * static_cast<float>(kIq4Values[High(block[2 + i])]);
+  }
+}
+
 bool HalfIsFinite(std::uint16_t half) {
   return (half & 0x7c00u) != 0x7c00u;
 }
@@ -133,7 +140,7 @@ bool RowIsFinite(TensorType type, const std::byte* row, std::int64_t cols) {
   const TypeFacts& facts = Facts(type);
   for (std::int64_t block = 0; block < cols / facts.elements; ++block) {
     for (int scale = 0; scale < facts.scale_count; ++scale) {
-      bad |= !HalfIsFinite(Load<std::uint16_t>(row + block * facts.bytes + 2 * scale));
+      bad |= !HalfIsFinite(Load<std::uint16_t>(row + block * facts.bytes + facts.scale_at + 2 * scale));
     }
   }
   return bad == 0;
@@ -151,17 +158,6 @@ std::int32_t BlockElements(TensorType type) {
 }
 std::int32_t BlockBytes(TensorType type) {
   return Facts(type).bytes;
-}
-bool IsDecoded(TensorType type) {
-  return Facts(type).decoded;
-}
-
-std::string DecodedTypeNames() {
-  std::string names;
-  for (const TypeFacts& facts : kFacts) {
-    if (facts.decoded) absl::StrAppend(&names, names.empty() ? "" : ", ", facts.name);
-  }
-  return names;
 }
 
 std::int64_t FirstRowNotFinite(const TensorView& tensor) {
@@ -197,12 +193,14 @@ void DequantizeRow(const TensorView& tensor, std::int64_t row, float* out) {
     case TensorType::kQ5_1:
       return blocks(DequantizeQ5_1);
     case TensorType::kIQ4_NL:
+      return blocks(DequantizeIq4Nl);
     case TensorType::kQ4_K:
+      return blocks(DequantizeQ4K);
     case TensorType::kQ5_K:
+      return blocks(DequantizeQ5K);
     case TensorType::kQ6_K:
-      break;
+      return blocks(DequantizeQ6K);
   }
-  std::abort();  // a loader let a type through that IsDecoded refuses
 }
 
 }  // namespace megakernel

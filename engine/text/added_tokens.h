@@ -32,8 +32,9 @@ class AddedTokens {
     std::string_view text;
   };
 
-  // Appends the pieces of `text` that the tokens with this flag `normalized` cut it into: from left to right, the longest
-  // token at each place. With `parse_special` off special tokens stay text, and so does what else begins inside them.
+  // Appends the pieces of `text` that the tokens with this flag `normalized` cut it into: from left to right, the
+  // longest token at each place. With `parse_special` off special tokens stay text, and so does what else begins inside
+  // them.
   void Split(std::string_view text, bool normalized, bool parse_special, std::vector<Piece>& pieces) const;
 
   // Whether Split can find anything.

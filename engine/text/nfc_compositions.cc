@@ -265,7 +265,11 @@ constexpr CombiningRange kClasses[] = {
 
 }  // namespace
 
-std::span<const Composition> Compositions() { return kCompositions; }
-std::span<const CombiningRange> CombiningRanges() { return kClasses; }
+std::span<const Composition> Compositions() {
+  return kCompositions;
+}
+std::span<const CombiningRange> CombiningRanges() {
+  return kClasses;
+}
 
 }  // namespace megakernel

@@ -203,6 +203,8 @@ constexpr std::uint32_t kReplacements[] = {
 
 }  // namespace
 
-std::span<const std::uint32_t> Replacements() { return kReplacements; }
+std::span<const std::uint32_t> Replacements() {
+  return kReplacements;
+}
 
 }  // namespace megakernel

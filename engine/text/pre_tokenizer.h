@@ -31,8 +31,8 @@ struct PreTokenizer {
 
 // By the name in the metadata of a GGUF file (tokenizer.ggml.pre). Null when it is not known.
 const PreTokenizer* FindPreTokenizer(std::string_view name);
-// Style and max_digits of a regular expression, written as published tokenizer.json files write it. False when it is not
-// one of them.
+// Style and max_digits of a regular expression, written as published tokenizer.json files write it. False when it is
+// not one of them.
 bool FindWordStyle(std::string_view expression, PreTokenizer& rules);
 // "gpt-2, smollm, ...": all names, for messages.
 std::string PreTokenizerNames();

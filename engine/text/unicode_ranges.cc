@@ -287,8 +287,14 @@ constexpr CodePointRange kWords[] = {
 
 }  // namespace
 
-std::span<const CodePointRange> LetterRanges() { return kLetters; }
-std::span<const CodePointRange> NumberRanges() { return kNumbers; }
-std::span<const CodePointRange> WordRanges() { return kWords; }
+std::span<const CodePointRange> LetterRanges() {
+  return kLetters;
+}
+std::span<const CodePointRange> NumberRanges() {
+  return kNumbers;
+}
+std::span<const CodePointRange> WordRanges() {
+  return kWords;
+}
 
 }  // namespace megakernel

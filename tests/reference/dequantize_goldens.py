@@ -10,7 +10,9 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
 BLOCKS = 6
-SCALES = {"Q8_0": 1, "Q4_0": 1, "Q4_1": 2, "Q5_0": 1, "Q5_1": 2}  # halves at the start of a block
+# Halves of a block, and the byte where they stand.
+SCALES = {"Q8_0": (1, 0), "Q4_0": (1, 0), "Q4_1": (2, 0), "Q5_0": (1, 0), "Q5_1": (2, 0), "IQ4_NL": (1, 0),
+          "Q4_K": (2, 0), "Q5_K": (2, 0), "Q6_K": (1, 208)}
 
 random = np.random.default_rng(3)
 goldens = {}
@@ -19,10 +21,11 @@ for name in ("F32", "F16", "BF16", *SCALES):
     elements, size = GGML_QUANT_SIZES[kind]
     blocks = random.integers(0, 256, (BLOCKS if elements > 1 else 64, size), dtype=np.uint8)
     if name in SCALES:
-        scales = random.normal(0, 0.1, (BLOCKS, SCALES[name])).astype(np.float16)
+        count, at = SCALES[name]
+        scales = random.normal(0, 0.1, (BLOCKS, count)).astype(np.float16)
         scales[1, 0] = np.float16(6e-8)  # subnormal
         scales[2, 0] = 0
-        blocks[:, : 2 * SCALES[name]] = scales.view(np.uint8).reshape(BLOCKS, -1)
+        blocks[:, at : at + 2 * count] = scales.view(np.uint8).reshape(BLOCKS, -1)
     elif name == "F16":
         values = random.normal(0, 1, 64).astype(np.float16)
         values[:4] = [0, -0.0, 6e-8, 65504]

@@ -24,6 +24,14 @@ struct MatmulBody {
 
   static const std::uint16_t* Halves(const std::byte* p) { return reinterpret_cast<const std::uint16_t*>(p); }
 
+  // Where the codes of a tile begin, and how they are written.
+  static constexpr bool HasNibbles(TileKind kind) {
+    return kind == TileKind::kQ4 || kind == TileKind::kQ4Min || kind == TileKind::kQ4Wide;
+  }
+  static constexpr bool IsWide(TileKind kind) { return kind >= TileKind::kQ4Wide && kind <= TileKind::kQ8Halves; }
+  static constexpr bool HasMinimum(TileKind kind) { return kind != TileKind::kQ8 && kind != TileKind::kQ8Halves; }
+  static constexpr int CodesAt(TileKind kind) { return IsWide(kind) ? 128 : kind == TileKind::kQ4Min ? 64 : 32; }
+
   template <int kRows>
   static inline __attribute__((always_inline)) void Step(W w, const std::int16_t* const* a, int column, I* sum) {
 #pragma GCC unroll 8
@@ -43,16 +51,23 @@ struct MatmulBody {
     }
   }
 
-  template <int kRows>
+  // Column pairs [kFirst, kLast).
+  template <int kRows, int kFirst = 0, int kLast = 16>
   static inline __attribute__((always_inline)) void SumsQ8(const std::byte* pairs, const std::int16_t* const* a,
                                                            I* sum) {
 #pragma GCC unroll 16
-    for (int p = 0; p < 16; ++p) {
+    for (int p = kFirst; p < kLast; ++p) {
       Step<kRows>(V::Widen(reinterpret_cast<const std::int8_t*>(pairs) + 32 * p), a, 2 * p, sum);
     }
   }
 
+  static inline __attribute__((always_inline)) F Scales(TileKind kind, const std::byte* tile) {
+    return IsWide(kind) ? V::Load(reinterpret_cast<const float*>(tile)) : V::LoadHalf(Halves(tile));
+  }
+
+  // Of kQ8Halves: the scales of the second half.
   static inline __attribute__((always_inline)) F Minima(TileKind kind, const std::byte* tile, F scales) {
+    if (IsWide(kind)) return V::Load(reinterpret_cast<const float*>(tile + 64));
     if (kind == TileKind::kQ4Min) return V::LoadHalf(Halves(tile + 32));
     return V::Mul(scales, V::Set1(-8.0f));  // Q4_0: scale * (q - 8)
   }
@@ -102,13 +117,25 @@ struct MatmulBody {
         a[r] = rows[r].values + kTileCols * b;
         sum[r] = V::ZeroI();
       }
-      const F scales = V::LoadHalf(Halves(tile));
-      if constexpr (kKind == TileKind::kQ8) {
-        SumsQ8<kRows>(tile + 32, a, sum);
+      const F scales = Scales(kKind, tile);
+      if constexpr (kKind == TileKind::kQ8Halves) {
+        SumsQ8<kRows, 0, 8>(tile + CodesAt(kKind), a, sum);
         AddBlock<kRows, false>(sum, scales, scales, rows, b, acc);
+        for (int r = 0; r < kRows; ++r) sum[r] = V::ZeroI();
+        SumsQ8<kRows, 8, 16>(tile + CodesAt(kKind), a, sum);
+        const F second = Minima(kKind, tile, scales);
+        AddBlock<kRows, false>(sum, second, second, rows, b, acc);
+        continue;
+      }
+      if constexpr (HasNibbles(kKind)) {
+        SumsQ4<kRows>(tile + CodesAt(kKind), a, sum);
       } else {
-        SumsQ4<kRows>(tile + (kKind == TileKind::kQ4Min ? 64 : 32), a, sum);
+        SumsQ8<kRows>(tile + CodesAt(kKind), a, sum);
+      }
+      if constexpr (HasMinimum(kKind)) {
         AddBlock<kRows, true>(sum, scales, Minima(kKind, tile, scales), rows, b, acc);
+      } else {
+        AddBlock<kRows, false>(sum, scales, scales, rows, b, acc);
       }
     }
     Put<kRows>(call, row, strip, acc);
@@ -119,16 +146,16 @@ struct MatmulBody {
   static void Unpack(const std::byte* tile, int count, MatmulScratch& scratch) {
     std::int16_t* out = scratch.weights;
     for (int b = 0; b < count; ++b, tile += TileBytes(kKind)) {
-      const F scales = V::LoadHalf(Halves(tile));
+      const F scales = Scales(kKind, tile);
       V::Store(scratch.scales + kTileRows * b, scales);
-      if constexpr (kKind == TileKind::kQ8) {
+      if constexpr (kKind != TileKind::kQ8) V::Store(scratch.minima + kTileRows * b, Minima(kKind, tile, scales));
+      if constexpr (!HasNibbles(kKind)) {
         for (int p = 0; p < 16; ++p, out += 32) {
-          V::StoreW(out, V::Widen(reinterpret_cast<const std::int8_t*>(tile) + 32 + 32 * p));
+          V::StoreW(out, V::Widen(reinterpret_cast<const std::int8_t*>(tile) + CodesAt(kKind) + 32 * p));
         }
       } else {
-        V::Store(scratch.minima + kTileRows * b, Minima(kKind, tile, scales));
         for (int group = 0; group < 4; ++group, out += 128) {
-          const W w = V::LoadW(tile + (kKind == TileKind::kQ4Min ? 64 : 32) + 64 * group);
+          const W w = V::LoadW(tile + CodesAt(kKind) + 64 * group);
           V::StoreW(out, V::template Nibble<0>(w));
           V::StoreW(out + 32, V::template Nibble<1>(w));
           V::StoreW(out + 64, V::template Nibble<2>(w));
@@ -159,11 +186,21 @@ struct MatmulBody {
         a[r] = rows[r].values + kTileCols * (first + b);
         sum[r] = V::ZeroI();
       }
-#pragma GCC unroll 16
-      for (int p = 0; p < 16; ++p, weights += 32) Step<kRows>(V::LoadW(weights), a, 2 * p, sum);
       const F scales = V::Load(scratch.scales + kTileRows * b);
       const F minima = V::Load(scratch.minima + kTileRows * b);
-      AddBlock<kRows, kKind != TileKind::kQ8>(sum, scales, minima, rows, first + b, acc);
+      if constexpr (kKind == TileKind::kQ8Halves) {
+#pragma GCC unroll 8
+        for (int p = 0; p < 8; ++p, weights += 32) Step<kRows>(V::LoadW(weights), a, 2 * p, sum);
+        AddBlock<kRows, false>(sum, scales, scales, rows, first + b, acc);
+        for (int r = 0; r < kRows; ++r) sum[r] = V::ZeroI();
+#pragma GCC unroll 8
+        for (int p = 8; p < 16; ++p, weights += 32) Step<kRows>(V::LoadW(weights), a, 2 * p, sum);
+        AddBlock<kRows, false>(sum, minima, minima, rows, first + b, acc);
+      } else {
+#pragma GCC unroll 16
+        for (int p = 0; p < 16; ++p, weights += 32) Step<kRows>(V::LoadW(weights), a, 2 * p, sum);
+        AddBlock<kRows, HasMinimum(kKind)>(sum, scales, minima, rows, first + b, acc);
+      }
     }
     for (int r = 0; r < kRows; ++r) V::Store(scratch.sums + kTileRows * (row + r), acc[r]);
   }
@@ -268,6 +305,12 @@ struct MatmulBody {
         return IntegerRows<TileKind::kQ4Min>(call);
       case TileKind::kQ8:
         return IntegerRows<TileKind::kQ8>(call);
+      case TileKind::kQ4Wide:
+        return IntegerRows<TileKind::kQ4Wide>(call);
+      case TileKind::kQ8Wide:
+        return IntegerRows<TileKind::kQ8Wide>(call);
+      case TileKind::kQ8Halves:
+        return IntegerRows<TileKind::kQ8Halves>(call);
       case TileKind::kF16:
         return FloatRows<TileKind::kF16>(call);
       case TileKind::kBF16:

@@ -123,8 +123,13 @@ struct Variant {
 std::vector<Variant> Variants() {
   std::vector<Variant> variants;
   for (TensorType type :
-       {TensorType::kF32, TensorType::kF16, TensorType::kBF16, TensorType::kQ8_0, TensorType::kQ4_0}) {
+       {TensorType::kF32, TensorType::kF16, TensorType::kBF16, TensorType::kQ8_0, TensorType::kQ4_0, TensorType::kQ5_0,
+        TensorType::kQ5_1, TensorType::kIQ4_NL, TensorType::kQ4_K, TensorType::kQ5_K, TensorType::kQ6_K}) {
     Variant variant{TensorTypeName(type), {}, Base()};
+    if (BlockElements(type) == 256) {
+      variant.model.hidden = variant.model.ffn = 256;
+      variant.model.num_q_heads = 8;
+    }
     variant.model.matrices = type;
     variant.model.tied_embedding = false;
     variants.push_back(variant);

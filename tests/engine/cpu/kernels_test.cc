@@ -132,6 +132,8 @@ TEST_P(KernelTest, Products) {
   const bool plain = GetParam() == CpuIsa::kPlain;
   for (const Shape& shape :
        {Shape{TensorType::kQ4_1, 80, 96}, Shape{TensorType::kQ4_0, 48, 608}, Shape{TensorType::kQ8_0, 33, 1184},
+        Shape{TensorType::kQ5_0, 17, 224}, Shape{TensorType::kQ5_1, 48, 96}, Shape{TensorType::kIQ4_NL, 33, 608},
+        Shape{TensorType::kQ4_K, 49, 768}, Shape{TensorType::kQ5_K, 32, 512}, Shape{TensorType::kQ6_K, 33, 768},
         Shape{TensorType::kF32, 70, 50}, Shape{TensorType::kF16, 96, 72}, Shape{TensorType::kBF16, 17, 100}}) {
     for (std::int32_t rows : {1, 2, 3, 4, 5, 8, 12, 13, 27, 40}) {
       if (plain && rows > 13) continue;

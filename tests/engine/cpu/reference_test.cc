@@ -30,7 +30,7 @@ std::ostream& operator<<(std::ostream& out, const Case& c) {
 
 // Types whose products run on 16-bit integers.
 bool HasIntegers(TensorType type) {
-  return type == TensorType::kQ4_0 || type == TensorType::kQ4_1 || type == TensorType::kQ8_0;
+  return BlockElements(type) > 1;
 }
 
 class ReferenceTest : public testing::TestWithParam<Case> {
@@ -75,6 +75,13 @@ class ReferenceTest : public testing::TestWithParam<Case> {
 
 void Same(ModelConfig&) {}
 
+// Rows of whole blocks of 256.
+void SuperBlocks(SyntheticOptions& options, TensorType type) {
+  options.matrices = options.embedding = type;
+  options.hidden = options.ffn = 256;
+  options.num_q_heads = 8;
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Model, ReferenceTest,
     testing::Values(Case{"f32", [](SyntheticOptions&) {}, Same},
@@ -83,6 +90,12 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"q8_0", [](SyntheticOptions& o) { o.matrices = o.embedding = TensorType::kQ8_0; }, Same},
                     Case{"q4_0", [](SyntheticOptions& o) { o.matrices = TensorType::kQ4_0; }, Same},
                     Case{"q4_1", [](SyntheticOptions& o) { o.matrices = TensorType::kQ4_1; }, Same},
+                    Case{"q5_0", [](SyntheticOptions& o) { o.matrices = o.embedding = TensorType::kQ5_0; }, Same},
+                    Case{"q5_1", [](SyntheticOptions& o) { o.matrices = TensorType::kQ5_1; }, Same},
+                    Case{"iq4_nl", [](SyntheticOptions& o) { o.matrices = TensorType::kIQ4_NL; }, Same},
+                    Case{"q4_k", [](SyntheticOptions& o) { SuperBlocks(o, TensorType::kQ4_K); }, Same},
+                    Case{"q5_k", [](SyntheticOptions& o) { SuperBlocks(o, TensorType::kQ5_K); }, Same},
+                    Case{"q6_k", [](SyntheticOptions& o) { SuperBlocks(o, TensorType::kQ6_K); }, Same},
                     Case{"untied", [](SyntheticOptions& o) { o.tied_embedding = false; }, Same},
                     Case{"qwen3",
                          [](SyntheticOptions& o) {

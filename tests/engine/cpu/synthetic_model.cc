@@ -5,6 +5,7 @@
 
 #include "engine/base/check.h"
 #include "engine/cpu/half.h"
+#include "engine/model/k_quants.h"
 
 namespace megakernel::test {
 namespace {
@@ -28,6 +29,27 @@ void PutPlain(TensorType type, float value, std::byte* target) {
   }
 }
 
+// Standard deviation of uniform codes, times that of the scales of parts where a block has parts.
+float CodeDeviation(TensorType type) {
+  switch (type) {
+    case TensorType::kQ8_0:
+      return 74.0f;
+    case TensorType::kQ5_0:
+    case TensorType::kQ5_1:
+      return 9.2f;
+    case TensorType::kIQ4_NL:
+      return 69.0f;
+    case TensorType::kQ4_K:
+      return 4.6f * 37.0f;
+    case TensorType::kQ5_K:
+      return 9.2f * 37.0f;
+    case TensorType::kQ6_K:
+      return 18.5f * 74.0f;
+    default:
+      return 4.6f;
+  }
+}
+
 }  // namespace
 
 OwnedTensor RandomTensor(const std::string& name, TensorType type, std::int64_t rows, std::int64_t cols, float scale,
@@ -47,10 +69,13 @@ OwnedTensor RandomTensor(const std::string& name, TensorType type, std::int64_t 
       continue;
     }
     for (std::int32_t b = 0; b < BlockBytes(type); ++b) block[b] = static_cast<std::byte>(byte(random));
-    // Uniform quants of standard deviation 4.6 (4 bits) and 74 (8 bits).
-    const float step = scale * uniform(random) / (type == TensorType::kQ8_0 ? 74.0f : 4.6f);
-    PutHalf(block, step);
+    const float step = scale * uniform(random) / CodeDeviation(type);
+    PutHalf(block + (type == TensorType::kQ6_K ? kQ6ScaleAt : 0), step);
     if (type == TensorType::kQ4_1) PutHalf(block + 2, -7.5f * step * uniform(random));
+    if (type == TensorType::kQ5_1) PutHalf(block + 2, -15.5f * step * uniform(random));
+    // Scales and minima of the parts are 0 to 63 alike, so this centres the values.
+    if (type == TensorType::kQ4_K) PutHalf(block + 2, 7.5f * step);
+    if (type == TensorType::kQ5_K) PutHalf(block + 2, 15.5f * step);
   }
   return tensor;
 }

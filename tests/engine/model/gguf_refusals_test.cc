@@ -219,52 +219,55 @@ INSTANTIATE_TEST_SUITE_P(
 
 INSTANTIATE_TEST_SUITE_P(
     Tensors, BadFileTest,
-    testing::Values(
-        BadFile{"NoEmbedding",
-                [](GgufWriter& f) {
-                  f.Remove("token_embd.weight");
-                  f.Place();
-                },
-                "token_embd.weight: the tensor is missing"},
-        BadFile{"NoQ",
-                [](GgufWriter& f) {
-                  f.Remove(kAttnQ);
-                  f.Place();
-                },
-                "blk.0.attn_q.weight: the tensor is missing"},
-        BadFile{"Shape",
-                [](GgufWriter& f) {
-                  f.Tensor(kAttnQ).shape = {4, 16};
-                },
-                "blk.0.attn_q.weight: has 16 rows of 4; the metadata asks for 8 of 8"},
-        BadFile{"NotDecoded",
-                [](GgufWriter& f) {
-                  for (const char* key : {"llama.embedding_length", "llama.feed_forward_length"}) f.Uint32(key, 256);
-                  f.Uint32("llama.rope.dimension_count", 128);
-                  f.tensors[0] = {"token_embd.weight", {256, 5}, 12, std::string(5 * 144, '\0')};
-                  f.Place();
-                },
-                "token_embd.weight: type Q4_K is not supported (F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1)"},
-        BadFile{"NanWeight",
-                [](GgufWriter& f) {
-                  f.Tensor(kAttnQ).data.replace(3 * 32, 4, Float(std::numeric_limits<float>::quiet_NaN()));
-                },
-                "blk.0.attn_q.weight: row 3 holds a number that is NaN or infinite"},
-        BadFile{"Infinity",
-                [](GgufWriter& f) { f.tensors[1].data.replace(28, 4, Float(-std::numeric_limits<float>::infinity())); },
-                "output_norm.weight: row 0 holds a number that is NaN or infinite"},
-        BadFile{"Unknown",
-                [](GgufWriter& f) {
-                  f.tensors.push_back({"blk.0.attn_q.bias", {8}, 0, std::string(32, '\0')});
-                  f.Place();
-                },
-                "blk.0.attn_q.bias: the architecture has no place for this tensor"},
-        BadFile{"LayerPastTheCount",
-                [](GgufWriter& f) {
-                  f.tensors.push_back({"blk.1.attn_norm.weight", {8}, 0, std::string(32, '\0')});
-                  f.Place();
-                },
-                "blk.1.attn_norm.weight: the architecture has no place"}),
+    testing::Values(BadFile{"NoEmbedding",
+                            [](GgufWriter& f) {
+                              f.Remove("token_embd.weight");
+                              f.Place();
+                            },
+                            "token_embd.weight: the tensor is missing"},
+                    BadFile{"NoQ",
+                            [](GgufWriter& f) {
+                              f.Remove(kAttnQ);
+                              f.Place();
+                            },
+                            "blk.0.attn_q.weight: the tensor is missing"},
+                    BadFile{"Shape",
+                            [](GgufWriter& f) {
+                              f.Tensor(kAttnQ).shape = {4, 16};
+                            },
+                            "blk.0.attn_q.weight: has 16 rows of 4; the metadata asks for 8 of 8"},
+                    BadFile{"NanScale",
+                            [](GgufWriter& f) {
+                              for (const char* key : {"llama.embedding_length", "llama.feed_forward_length"})
+                                f.Uint32(key, 256);
+                              f.Uint32("llama.rope.dimension_count", 128);
+                              f.tensors[0] = {"token_embd.weight", {256, 5}, 12, std::string(5 * 144, '\0')};
+                              f.tensors[0].data.replace(2 * 144 + 2, 2, "\x01\x7e");  // dmin of row 2
+                              f.Place();
+                            },
+                            "token_embd.weight: row 2 holds a number that is NaN or infinite"},
+                    BadFile{"NanWeight",
+                            [](GgufWriter& f) {
+                              f.Tensor(kAttnQ).data.replace(3 * 32, 4, Float(std::numeric_limits<float>::quiet_NaN()));
+                            },
+                            "blk.0.attn_q.weight: row 3 holds a number that is NaN or infinite"},
+                    BadFile{"Infinity",
+                            [](GgufWriter& f) {
+                              f.tensors[1].data.replace(28, 4, Float(-std::numeric_limits<float>::infinity()));
+                            },
+                            "output_norm.weight: row 0 holds a number that is NaN or infinite"},
+                    BadFile{"Unknown",
+                            [](GgufWriter& f) {
+                              f.tensors.push_back({"blk.0.attn_q.bias", {8}, 0, std::string(32, '\0')});
+                              f.Place();
+                            },
+                            "blk.0.attn_q.bias: the architecture has no place for this tensor"},
+                    BadFile{"LayerPastTheCount",
+                            [](GgufWriter& f) {
+                              f.tensors.push_back({"blk.1.attn_norm.weight", {8}, 0, std::string(32, '\0')});
+                              f.Place();
+                            },
+                            "blk.1.attn_norm.weight: the architecture has no place"}),
     [](const auto& info) { return info.param.name; });
 
 // Cut after every byte of the header and through the data: refused, and never read past the end.

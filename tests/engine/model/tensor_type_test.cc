@@ -22,8 +22,9 @@ std::vector<std::byte> FromHex(const std::string& hex) {
   return bytes;
 }
 
-constexpr TensorType kDecoded[] = {TensorType::kF32,  TensorType::kF16,  TensorType::kBF16, TensorType::kQ8_0,
-                                   TensorType::kQ4_0, TensorType::kQ4_1, TensorType::kQ5_0, TensorType::kQ5_1};
+constexpr TensorType kDecoded[] = {TensorType::kF32,    TensorType::kF16,  TensorType::kBF16, TensorType::kQ8_0,
+                                   TensorType::kQ4_0,   TensorType::kQ4_1, TensorType::kQ5_0, TensorType::kQ5_1,
+                                   TensorType::kIQ4_NL, TensorType::kQ4_K, TensorType::kQ5_K, TensorType::kQ6_K};
 
 TEST(TensorTypeTest, ValuesAreTheReferencesBitForBit) {
   std::ifstream file(MEGAKERNEL_MODEL_GOLDENS "/dequantize.json");
@@ -76,6 +77,8 @@ TEST(TensorTypeTest, FindsTheRowThatIsNotFinite) {
     } else if (type == TensorType::kBF16) {
       block[0] = std::byte{0x80};
       block[1] = std::byte{0x7f};
+    } else if (type == TensorType::kQ6_K) {
+      block[209] = std::byte{0x7c};
     } else {
       block[1] = std::byte{0x7c};
     }
@@ -85,22 +88,17 @@ TEST(TensorTypeTest, FindsTheRowThatIsNotFinite) {
 
 // The minimum of Q4_1 and Q5_1 is a scale too; a code that looks like infinity is not.
 TEST(TensorTypeTest, MinimaAreCheckedAndCodesAreNot) {
-  for (const TensorType type : {TensorType::kQ4_1, TensorType::kQ5_1, TensorType::kQ8_0, TensorType::kQ4_0}) {
+  for (const TensorType type : {TensorType::kQ4_1, TensorType::kQ5_1, TensorType::kQ8_0, TensorType::kQ4_0,
+                                TensorType::kIQ4_NL, TensorType::kQ4_K, TensorType::kQ5_K}) {
     std::vector<std::byte> block(static_cast<std::size_t>(BlockBytes(type)), std::byte{0});
-    const TensorView tensor = {"t", type, 1, 32, block.data()};
+    const TensorView tensor = {"t", type, 1, BlockElements(type), block.data()};
     for (std::size_t i = 4; i < block.size(); ++i) block[i] = std::byte{0x7f};
     EXPECT_EQ(FirstRowNotFinite(tensor), -1) << TensorTypeName(type);
     block[3] = std::byte{0x7e};  // NaN, where there is a minimum
-    const bool has_minimum = type == TensorType::kQ4_1 || type == TensorType::kQ5_1;
+    const bool has_minimum = type == TensorType::kQ4_1 || type == TensorType::kQ5_1 || type == TensorType::kQ4_K ||
+                             type == TensorType::kQ5_K;
     EXPECT_EQ(FirstRowNotFinite(tensor), has_minimum ? 0 : -1) << TensorTypeName(type);
   }
-}
-
-TEST(TensorTypeTest, TypesNotDecoded) {
-  for (const TensorType type : {TensorType::kIQ4_NL, TensorType::kQ4_K, TensorType::kQ5_K, TensorType::kQ6_K}) {
-    EXPECT_FALSE(IsDecoded(type)) << TensorTypeName(type);
-  }
-  EXPECT_EQ(DecodedTypeNames(), "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1");
 }
 
 }  // namespace
