@@ -15,6 +15,7 @@ constexpr Subcommand kSubcommands[] = {
     {"grpc", "tokens per second of a stream through the server over those in-process", RunGrpc},
     {"sample", "tokens drawn on the GPU against the CPU executor's sampler on the same logits", RunSample},
     {"source-hash", "which source of the GPU code this program was built from", RunSourceHash},
+    {"validate-all", "verify, sample and bench on small models, in one table", RunValidateAll},
 #endif
     {"cpu", "speed of the CPU executor beside the floor of this machine", RunCpu},
     {"make-checkpoint", "write a random-weight Hugging Face directory from a config and a seed", RunMakeCheckpoint},

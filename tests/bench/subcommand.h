@@ -24,5 +24,6 @@ int RunBench(std::span<const std::string> args);
 int RunGrpc(std::span<const std::string> args);
 int RunSample(std::span<const std::string> args);
 int RunSourceHash(std::span<const std::string> args);
+int RunValidateAll(std::span<const std::string> args);
 
 }  // namespace megakernel::bench
