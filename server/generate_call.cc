@@ -15,7 +15,8 @@ GenerateCall::GenerateCall(CallContext& context, GenerateTransport& transport)
 void GenerateCall::Start(const v1::GenerateRequest& request, absl::Time deadline) {
   context_.live_calls.Add(shared_from_this());
   if (absl::Status status = Check(request); !status.ok()) return Fail(std::move(status));
-  auto parameters = ConvertParameters(context_.default_sampling, request.sampling(), request.stopping(), request.output());
+  auto parameters =
+      ConvertParameters(context_.default_sampling, request.sampling(), request.stopping(), request.output());
   if (!parameters.ok()) return Fail(parameters.status());
   request_ = *std::move(parameters);
   request_.tenant = ResolveTenant();

@@ -7,8 +7,8 @@
 // Activations of integer matrices are 16-bit integers with one fp32 scale per block of 32: x = scale * q,
 // |q| <= 32767, error <= scale / 2 = max|x| / 65534. With 4- and 8-bit weights the sum over a block is exact in int32;
 // blocks are added in ascending order in fp32: acc = fma(float(sum), weight scale * scale, acc), then for weights with
-// a minimum acc = fma(minimum, scale * sum of q, acc). Where a block has two scales (kQ8Halves), its halves are added one
-// after the other. A block that holds NaN or infinity gets the scale NaN.
+// a minimum acc = fma(minimum, scale * sum of q, acc). Where a block has two scales (kQ8Halves), its halves are added
+// one after the other. A block that holds NaN or infinity gets the scale NaN.
 #pragma once
 
 #include <cstdint>
