@@ -1,11 +1,13 @@
 #include "engine/model/gguf_config.h"
 
 #include <algorithm>
+#include <cmath>
 #include <iterator>
-#include <limits>
+#include <numbers>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -104,6 +106,10 @@ class Fields {
     }
   }
 
+  void Keep(const absl::Status& status) {
+    if (status_.ok()) status_ = status;
+  }
+
   const absl::Status& status() const { return status_; }
 
  private:
@@ -130,15 +136,6 @@ absl::StatusOr<FamilyFacts> FindFamily(const GgufFile& file) {
     absl::StrAppend(&known, known.empty() ? "" : ", ", AbslView(facts.architecture));
   }
   return file.Error("general.architecture", absl::StrCat("\"", AbslView(*name), "\" is not supported (", known, ")"));
-}
-
-absl::Status RefuseSplitFiles(const GgufFile& file) {
-  if (!file.Has("split.count")) return absl::OkStatus();
-  absl::StatusOr<std::int64_t> count = file.GetInteger("split.count", 0, std::numeric_limits<std::int32_t>::max());
-  if (!count.ok()) return count.status();
-  if (*count <= 1) return absl::OkStatus();
-  return file.Error("split.count",
-                    absl::StrCat("the model is split over ", *count, " files; only single files are read"));
 }
 
 void ReadShapes(Fields& fields, ModelConfig& config) {
@@ -187,6 +184,40 @@ void ReadRope(Fields& fields, ModelConfig& config) {
   }
 }
 
+// Llama 3 scaling comes as a tensor of divisors, one a frequency, made by convert_hf_to_gguf.py with these constants
+// and a factor (8 for 3.1, 32 for 3.2). It is turned back into that factor, so that all code behind knows one form.
+void ReadRopeDivisors(const GgufFile& file, Fields& fields, ModelConfig& config) {
+  constexpr double kLowFreqFactor = 1.0, kHighFreqFactor = 4.0, kTolerance = 1e-5;
+  constexpr std::int32_t kOriginalContext = 8192;
+  const TensorView* tensor = file.Find(kRopeDivisorsName);
+  if (tensor == nullptr) return;
+  const auto refuse = [&](std::string_view problem) { fields.Keep(file.Error(tensor->name, problem)); };
+  if (config.family != Family::kLlama) return refuse("the architecture has no place for this tensor");
+  if (config.rope_scaling != RopeScaling::kNone) return refuse("is given together with rope.scaling.type");
+  if (tensor->type != TensorType::kF32 || tensor->rows != 1 || tensor->cols != config.head_dim / 2) {
+    return refuse(absl::StrCat("must be ", config.head_dim / 2, " numbers of type F32"));
+  }
+  std::vector<float> divisors(static_cast<std::size_t>(tensor->cols));
+  DequantizeRow(*tensor, 0, divisors.data());
+  const double factor = *std::max_element(divisors.begin(), divisors.end());
+  for (std::size_t i = 0; i < divisors.size(); ++i) {
+    const double frequency = std::pow(config.rope_theta, -2.0 * static_cast<double>(i) / config.head_dim);
+    const double turns = kOriginalContext * frequency / (2 * std::numbers::pi);
+    const double smooth = std::clamp((turns - kLowFreqFactor) / (kHighFreqFactor - kLowFreqFactor), 0.0, 1.0);
+    const double expected = 1.0 / ((1.0 - smooth) / factor + smooth);
+    if (!(std::abs(divisors[i] - expected) <= kTolerance * expected)) {
+      return refuse(
+          absl::StrCat("number ", i, " is ", divisors[i], "; Llama 3 scaling by ", factor, " asks for ", expected));
+    }
+  }
+  if (factor <= 1.0) return;
+  config.rope_scaling = RopeScaling::kLlama3;
+  config.rope_factor = factor;
+  config.rope_low_freq_factor = kLowFreqFactor;
+  config.rope_high_freq_factor = kHighFreqFactor;
+  config.rope_original_context = kOriginalContext;
+}
+
 absl::Status ReadVocabulary(const GgufFile& file, Fields& fields, ModelConfig& config) {
   const TensorView* embedding = file.Find("token_embd.weight");
   if (embedding == nullptr) return file.Error("token_embd.weight", "the tensor is missing");
@@ -222,7 +253,12 @@ absl::Status ReadSpecialTokens(const GgufFile& file, ModelConfig& config) {
        {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
     if (absl::Status status = AddToken(file, key, config.vocab, config.eos_tokens); !status.ok()) return status;
   }
-  if (!file.Has("tokenizer.ggml.add_bos_token")) return absl::OkStatus();
+  if (!file.Has("tokenizer.ggml.add_bos_token")) {
+    // llama.cpp's default goes by the pre-tokenizer.
+    absl::StatusOr<std::string_view> pre = file.GetString("tokenizer.ggml.pre");
+    config.add_bos = config.bos_token >= 0 && pre.ok() && *pre == "llama-bpe";
+    return absl::OkStatus();
+  }
   absl::StatusOr<bool> add = file.GetBool("tokenizer.ggml.add_bos_token");
   if (!add.ok()) return add.status();
   if (*add && config.bos_token < 0)
@@ -236,7 +272,6 @@ absl::Status ReadSpecialTokens(const GgufFile& file, ModelConfig& config) {
 absl::StatusOr<ModelConfig> ReadGgufConfig(const GgufFile& file) {
   absl::StatusOr<FamilyFacts> facts = FindFamily(file);
   if (!facts.ok()) return facts.status();
-  if (absl::Status status = RefuseSplitFiles(file); !status.ok()) return status;
   ModelConfig config;
   config.family = facts->family;
   config.qk_norm = facts->qk_norm;
@@ -252,6 +287,7 @@ absl::StatusOr<ModelConfig> ReadGgufConfig(const GgufFile& file) {
   ReadShapes(fields, config);
   if (!fields.status().ok()) return fields.status();
   ReadRope(fields, config);
+  if (fields.status().ok()) ReadRopeDivisors(file, fields, config);
   if (absl::Status status = ReadVocabulary(file, fields, config); !status.ok()) return status;
   if (!fields.status().ok()) return fields.status();
   if (absl::Status status = ReadSpecialTokens(file, config); !status.ok()) return status;

@@ -7,6 +7,9 @@
 
 namespace megakernel {
 
+// Divisors of the rotary frequencies; understood where they are those of Llama 3.
+inline constexpr char kRopeDivisorsName[] = "rope_freqs.weight";
+
 // Architectures llama, qwen2 and qwen3. Every key that starts with the architecture's name must be known here: an
 // option that this program does not implement would change the model's answers, so it is refused by name and never
 // ignored. Sizes are checked against limits and each other. config.vocab comes from the embedding tensor,

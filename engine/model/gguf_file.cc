@@ -74,6 +74,17 @@ absl::Status GgufFile::Error(std::string_view subject, std::string_view problem)
       absl::StrCat(name_, ": ", absl::CHexEscape(AbslView(subject)), ": ", AbslView(problem)));
 }
 
+absl::Status GgufFile::Append(GgufFile part) {
+  for (TensorView& tensor : part.tensors_) {
+    const std::string_view name = part.tensor_index_.find(tensor.name)->first;  // in the part's bytes
+    if (!tensor_index_.emplace(name, tensors_.size()).second) {
+      return part.Error(name, absl::StrCat("the tensor is also in ", name_));
+    }
+    tensors_.push_back(std::move(tensor));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<GgufValue> GgufFile::Get(std::string_view key) const {
   const auto found = values_.find(key);
   if (found == values_.end()) return Error(key, "the key is missing");

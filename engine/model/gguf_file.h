@@ -51,6 +51,10 @@ class GgufFile {
 
   const std::string& name() const { return name_; }
 
+  // Takes over the tensors of another part of a model that is split over files; its bytes must outlive this, too. A
+  // name that is in both is an error.
+  absl::Status Append(GgufFile part);
+
   bool Has(std::string_view key) const { return values_.contains(key); }
   // All keys, in the order of the file.
   const std::vector<std::string_view>& keys() const { return keys_; }

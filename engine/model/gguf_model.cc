@@ -3,12 +3,14 @@
 #include <cstdint>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "engine/model/digest.h"
 #include "engine/model/gguf_config.h"
 #include "engine/model/gguf_file.h"
+#include "engine/model/gguf_parts.h"
 #include "engine/model/gguf_tokenizer.h"
 #include "engine/model/gguf_weights.h"
 #include "engine/model/mapped_file.h"
@@ -23,7 +25,7 @@ constexpr const char* kTemplateKey = "tokenizer.chat_template";
 
 class GgufModel final : public Model {
  public:
-  explicit GgufModel(MappedFile mapped) : mapped_(std::move(mapped)) {}
+  explicit GgufModel(MappedFile mapped) { parts_.push_back(std::move(mapped)); }
 
   absl::Status Build();
 
@@ -35,9 +37,11 @@ class GgufModel final : public Model {
   const std::string& identity() const override { return identity_; }
 
  private:
+  // Opens the other parts of a model that is split over files.
+  absl::Status AppendParts(GgufFile& file);
   absl::Status BuildText(const GgufFile& file);
 
-  MappedFile mapped_;
+  std::vector<MappedFile> parts_;
   OwnedTensors owned_;
   ModelConfig config_;
   ModelWeights weights_;
@@ -48,8 +52,9 @@ class GgufModel final : public Model {
 };
 
 absl::Status GgufModel::Build() {
-  absl::StatusOr<GgufFile> file = GgufFile::Parse(mapped_.bytes(), mapped_.path());
+  absl::StatusOr<GgufFile> file = GgufFile::Parse(parts_.front().bytes(), parts_.front().path());
   if (!file.ok()) return file.status();
+  if (absl::Status status = AppendParts(*file); !status.ok()) return status;
   absl::StatusOr<ModelConfig> config = ReadGgufConfig(*file);
   if (!config.ok()) return config.status();
   config_ = *std::move(config);
@@ -59,9 +64,24 @@ absl::Status GgufModel::Build() {
   weights_ = *std::move(weights);
   for (const TensorView& tensor : file->tensors()) weight_bytes_ += tensor.Bytes();
   Digest digest;
-  digest.Add(mapped_.bytes());
+  for (const MappedFile& part : parts_) digest.Add(part.bytes());
   identity_ = digest.Hex();
   return absl::OkStatus();
+}
+
+absl::Status GgufModel::AppendParts(GgufFile& file) {
+  absl::StatusOr<std::vector<std::string>> others = OtherParts(file);
+  if (!others.ok()) return others.status();
+  for (std::size_t i = 0; i < others->size(); ++i) {
+    absl::StatusOr<MappedFile> mapped = MappedFile::Open((*others)[i]);
+    if (!mapped.ok()) return mapped.status();
+    absl::StatusOr<GgufFile> part = GgufFile::Parse(mapped->bytes(), mapped->path());
+    if (!part.ok()) return part.status();
+    if (absl::Status status = CheckPart(*part, i + 1, others->size() + 1); !status.ok()) return status;
+    parts_.push_back(*std::move(mapped));
+    if (absl::Status status = file.Append(*std::move(part)); !status.ok()) return status;
+  }
+  return CheckTensorCount(file);
 }
 
 absl::Status GgufModel::BuildText(const GgufFile& file) {

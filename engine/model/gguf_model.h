@@ -1,4 +1,4 @@
-// A model in one GGUF file.
+// A model in one GGUF file, or split over several (gguf_parts.h).
 #pragma once
 
 #include <memory>

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "engine/model/gguf_config.h"
 #include "engine/model/tensor_type.h"
 
 namespace megakernel {
@@ -38,7 +39,7 @@ class Binder {
   // After everything was taken.
   void RefuseTheRest() {
     for (const TensorView& tensor : file_.tensors()) {
-      if (status_.ok() && taken_.count(tensor.name) == 0) {
+      if (status_.ok() && taken_.count(tensor.name) == 0 && tensor.name != kRopeDivisorsName) {
         Fail(tensor.name, "the architecture has no place for this tensor");
       }
     }

@@ -178,7 +178,7 @@ INSTANTIATE_TEST_SUITE_P(
                     BadFile{"UnknownOption", [](GgufWriter& f) { f.Uint32("llama.attention.sliding_window", 512); },
                             "llama.attention.sliding_window: this option of the architecture is not supported"},
                     BadFile{"Split", [](GgufWriter& f) { f.Scalar<std::uint16_t>("split.count", 2, 3); },
-                            "split.count: the model is split over 3 files"},
+                            "split.no: the key is missing"},
                     BadFile{"VocabSize", [](GgufWriter& f) { f.Uint32("llama.vocab_size", 6); },
                             "llama.vocab_size: 6 differs from the 5 rows"},
                     BadFile{"Eos", [](GgufWriter& f) { f.Uint32("tokenizer.ggml.eos_token_id", 5); },
