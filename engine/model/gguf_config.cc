@@ -12,22 +12,10 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/absl_view.h"
+#include "engine/model/family.h"
 
 namespace megakernel {
 namespace {
-
-struct FamilyFacts {
-  std::string_view architecture;
-  Family family;
-  bool qk_norm;
-  bool qkv_bias;
-};
-
-constexpr FamilyFacts kFamilies[] = {
-    {"llama", Family::kLlama, false, false},
-    {"qwen2", Family::kQwen2, false, true},
-    {"qwen3", Family::kQwen3, true, false},
-};
 
 constexpr std::int64_t kMaxLayers = 1024;
 constexpr std::int64_t kMaxHeads = 1024;
@@ -127,15 +115,12 @@ class Fields {
   absl::Status status_;
 };
 
-absl::StatusOr<FamilyFacts> FindFamily(const GgufFile& file) {
+absl::StatusOr<const FamilyFacts*> ReadFamily(const GgufFile& file) {
   absl::StatusOr<std::string_view> name = file.GetString("general.architecture");
   if (!name.ok()) return name.status();
-  std::string known;
-  for (const FamilyFacts& facts : kFamilies) {
-    if (facts.architecture == *name) return facts;
-    absl::StrAppend(&known, known.empty() ? "" : ", ", AbslView(facts.architecture));
-  }
-  return file.Error("general.architecture", absl::StrCat("\"", AbslView(*name), "\" is not supported (", known, ")"));
+  if (const FamilyFacts* facts = FindFamily(*name); facts != nullptr) return facts;
+  return file.Error("general.architecture",
+                    absl::StrCat("\"", AbslView(*name), "\" is not supported (", FamilyNames(), ")"));
 }
 
 void ReadShapes(Fields& fields, ModelConfig& config) {
@@ -270,19 +255,16 @@ absl::Status ReadSpecialTokens(const GgufFile& file, ModelConfig& config) {
 }  // namespace
 
 absl::StatusOr<ModelConfig> ReadGgufConfig(const GgufFile& file) {
-  absl::StatusOr<FamilyFacts> facts = FindFamily(file);
+  absl::StatusOr<const FamilyFacts*> facts = ReadFamily(file);
   if (!facts.ok()) return facts.status();
   ModelConfig config;
-  config.family = facts->family;
-  config.qk_norm = facts->qk_norm;
-  config.qkv_bias = facts->qkv_bias;
-  config.name = facts->architecture;
+  ApplyFamily(**facts, config);
   if (file.Has("general.name")) {
     absl::StatusOr<std::string_view> name = file.GetString("general.name");
     if (!name.ok()) return name.status();
     config.name = *name;
   }
-  Fields fields(file, facts->architecture);
+  Fields fields(file, (*facts)->name);
   fields.RefuseUnknownKeys();
   ReadShapes(fields, config);
   if (!fields.status().ok()) return fields.status();

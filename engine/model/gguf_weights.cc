@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "engine/model/family.h"
 #include "engine/model/gguf_config.h"
 #include "engine/model/tensor_type.h"
 
@@ -116,7 +117,7 @@ absl::StatusOr<ModelWeights> BindGgufWeights(const GgufFile& file, const ModelCo
   }
   binder.RefuseTheRest();
   if (!binder.status().ok()) return binder.status();
-  if (config.family == Family::kLlama) {
+  if (FactsOf(config.family).gguf_permuted) {
     for (LayerWeights& layer : weights.layers) {
       Rearrange(layer.wq, config.head_dim, owned);
       Rearrange(layer.wk, config.head_dim, owned);

@@ -1,45 +1,29 @@
 #include "engine/model/hf_config.h"
 
-#include <array>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/model/family.h"
 #include "engine/model/json_text.h"
 
 namespace megakernel {
 namespace {
 
-struct FamilyFacts {
-  Family family;
-  const char* architecture;
-  const char* model_type;
-  bool qk_norm;
-  bool qkv_bias;
-};
-
-constexpr std::array<FamilyFacts, 3> kFamilies = {{
-    {Family::kLlama, "LlamaForCausalLM", "llama", false, false},
-    {Family::kQwen2, "Qwen2ForCausalLM", "qwen2", false, true},
-    {Family::kQwen3, "Qwen3ForCausalLM", "qwen3", true, false},
-}};
-
 constexpr std::int64_t kMaxDimension = 1 << 17;
 constexpr std::int64_t kMaxVocab = 1 << 20;
 constexpr std::int64_t kMaxContext = 1 << 24;
 
-const FamilyFacts* FindFamily(JsonFields& fields) {
-  std::string architecture = fields.String("model_type");
-  for (const FamilyFacts& facts : kFamilies) {
-    if (architecture == facts.model_type) {
-      const nlohmann::json* list = fields.Find("architectures");
-      if (list == nullptr) return &facts;
-      if (list->is_array() && list->size() == 1 && list->front() == facts.architecture) return &facts;
-      fields.Fail(
-          absl::StrCat("architectures must be [\"", facts.architecture, "\"] where model_type is ", architecture));
-      return nullptr;
-    }
+const FamilyFacts* ReadFamily(JsonFields& fields) {
+  const std::string name = fields.String("model_type");
+  const FamilyFacts* facts = FindFamily(name);
+  if (facts == nullptr) {
+    fields.Fail(absl::StrCat("model_type \"", name, "\" is not supported (", FamilyNames(), ")"));
+    return nullptr;
   }
-  fields.Fail(absl::StrCat("model_type \"", architecture, "\" is not supported; llama, qwen2 and qwen3 are"));
+  const nlohmann::json* list = fields.Find("architectures");
+  const std::string hf_class(facts->hf_class);
+  if (list == nullptr || (list->is_array() && list->size() == 1 && list->front() == hf_class)) return facts;
+  fields.Fail(absl::StrCat("architectures must be [\"", hf_class, "\"] where model_type is ", name));
   return nullptr;
 }
 
@@ -158,15 +142,12 @@ absl::StatusOr<ModelConfig> ParseHfConfig(std::string_view text, const std::stri
   const auto json = ParseJsonObject(text, where);
   if (!json.ok()) return json.status();
   JsonFields fields(*json, where);
-  const FamilyFacts* family = FindFamily(fields);
+  const FamilyFacts* family = ReadFamily(fields);
   if (family == nullptr) return fields.status();
   RefuseUnsupported(fields);
 
   ModelConfig config;
-  config.family = family->family;
-  config.name = family->model_type;
-  config.qk_norm = family->qk_norm;
-  config.qkv_bias = family->qkv_bias;
+  ApplyFamily(*family, config);
   config.tied_embedding = fields.Bool("tie_word_embeddings", false);
   ReadShapes(fields, config);
   ReadRope(fields, config);
