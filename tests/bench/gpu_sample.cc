@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/base/status_macros.h"
+#include "engine/cpu/isa.h"
 #include "engine/cpu/sampler.h"
 #include "tests/bench/arguments.h"
 #include "tests/bench/gpu_logits.h"

@@ -93,7 +93,7 @@ int StreamForEver(const std::string& address) {
   auto client = client::Client::Connect(address);
   if (!client.ok()) return 1;
   std::vector<TokenId> received;
-  return OneCall(**client, kContext - 1, received).ok() ? 0 : 1;
+  return OneCall(*client.value(), kContext - 1, received).ok() ? 0 : 1;
 }
 
 // Seconds from the death of a client in the middle of its stream to the end of another one's short call.
@@ -123,10 +123,10 @@ absl::StatusOr<Rates> Served(const std::string& model_path, int tokens, int runs
   if (!client.ok()) return absl::InternalError(client::Describe(client.error()));
   Rates rates;
   for (int run = -1; run < runs; ++run) {
-    MK_ASSIGN_OR_RETURN(const double rate, OneCall(**client, tokens, rates.tokens));
+    MK_ASSIGN_OR_RETURN(const double rate, OneCall(*client.value(), tokens, rates.tokens));
     if (run >= 0) rates.tok_per_s.push_back(rate);
   }
-  MK_ASSIGN_OR_RETURN(killed_client_seconds, KillClient(server.address(), **client));
+  MK_ASSIGN_OR_RETURN(killed_client_seconds, KillClient(server.address(), *client.value()));
   client.value().reset();
   if (const int status = server.Stop(); status != 0) {
     return absl::InternalError(absl::StrCat("the server ended with status ", status, ":\n", server.log()));
