@@ -179,6 +179,7 @@ TEST_P(CudaExecutorTest, StopDuringAStepEndsEverything) {
   ASSERT_TRUE(runner.executor().Submit(Stop{}).ok());
   while (!runner.stopped() && absl::Now() - sent < absl::Seconds(2)) runner.Pump();
   EXPECT_TRUE(runner.stopped());
+  std::printf("fault stop_in_a_step %.3f: every lane cancelled\n", absl::ToDoubleSeconds(absl::Now() - sent));
   EXPECT_EQ(runner.outcome(epoch).cause, FinishCause::kCancelled);
   EXPECT_TRUE(runner.executor().Health().ok()) << runner.executor().Health();
 }
@@ -191,9 +192,11 @@ TEST_P(CudaExecutorTest, AFullEventRingStopsTheKernelAndLosesNothing) {
     asks.push_back(GpuPrompt(model(), 3 + lane, 1500, static_cast<std::uint32_t>(lane)));
     epochs.push_back(runner.Start(asks.back()));
   }
-  absl::SleepFor(absl::Seconds(1));  // 12,000 tokens need a fraction of that
+  absl::SleepFor(absl::Seconds(1));  // the kernel would write 12,000 tokens in a fraction of that
   EXPECT_TRUE(runner.executor().Health().ok()) << runner.executor().Health();
+  const absl::Time read = absl::Now();
   for (const std::uint32_t epoch : epochs) EXPECT_EQ(runner.Finish(epoch).tokens.size(), 1500u);
+  std::printf("fault full_event_ring %.3f: no token is lost\n", absl::ToDoubleSeconds(absl::Now() - read));
   EXPECT_EQ(runner.outcome(epochs[3]).tokens, runner.Run(asks[3]).tokens);
 }
 
