@@ -64,7 +64,7 @@ class ByteTokenizer final : public Tokenizer {
 class ChatMlTemplate final : public ChatTemplate {
  public:
   absl::StatusOr<std::string> Render(const std::vector<ChatMessage>& messages,
-                                     bool add_generation_prompt) const override {
+                                     const ChatOptions& options) const override {
     std::string text;
     for (std::size_t i = 0; i < messages.size(); ++i) {
       const ChatMessage& message = messages[i];
@@ -73,7 +73,7 @@ class ChatMlTemplate final : public ChatTemplate {
       }
       absl::StrAppend(&text, "<|im_start|>", message.role, "\n", message.content, "<|im_end|>\n");
     }
-    if (add_generation_prompt) text += "<|im_start|>assistant\n";
+    if (options.add_generation_prompt) text += "<|im_start|>assistant\n";
     return text;
   }
 };

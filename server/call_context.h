@@ -7,7 +7,7 @@
 #include "engine/core/engine.h"
 #include "server/live_calls.h"
 #include "server/prompt_encoder.h"
-#include "server/pump_queue.h"
+#include "server/pump.h"
 #include "server/task_pool.h"
 #include "server/write_latency.h"
 
@@ -22,7 +22,7 @@ struct CallContext {
   const Clock& clock;
   PromptEncoder encoder;
   TaskPool& tasks;
-  PumpQueue& pump;
+  Pump& pump;
   LiveCalls& live_calls;
   WriteLatency& write_latency;
   std::string instance_id;

@@ -1,20 +1,21 @@
-// InferenceService on gRPC's callback API: each streaming call is a thin reactor around a state machine.
+// InferenceService on gRPC: short calls on the callback API, streams on a loop of their own.
 #pragma once
 
-#include "megakernel/v1/inference_service.grpc.pb.h"
 #include "server/call_context.h"
+#include "server/served_stream.h"
+#include "server/stream_loop.h"
 
 namespace megakernel {
 
 // Thread-safe. `context` and `model` outlive it.
-class InferenceService final : public v1::InferenceService::CallbackService {
+class InferenceService final : public StreamingMethods {
  public:
   // `model_description` is what GetModel answers.
   InferenceService(CallContext& context, const Model& model, v1::GetModelResponse model_description);
 
-  grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(grpc::CallbackServerContext* context,
-                                                           const v1::GenerateRequest* request) override;
-  grpc::ServerBidiReactor<v1::DecodeRequest, v1::DecodeResponse>* Decode(grpc::CallbackServerContext* context) override;
+  // Serves Generate and Decode on `loop`. Once, after the gRPC server has started.
+  void ListenForStreams(StreamLoop& loop);
+
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context, const v1::TokenizeRequest* request,
                                      v1::TokenizeResponse* response) override;
   grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* context, const v1::DetokenizeRequest* request,

@@ -13,9 +13,9 @@
 #include "server/call_context.h"
 #include "server/inference_service.h"
 #include "server/listen_check.h"
-#include "server/pump_queue.h"
 #include "server/request_conversion.h"
 #include "server/session_service.h"
+#include "server/stream_loop.h"
 #include "server/task_pool.h"
 
 namespace megakernel {
@@ -29,7 +29,6 @@ constexpr int kKeepaliveTimeoutMs = 20'000;
 // Clients may ask for signs of life this often, also while idle.
 constexpr int kMinPingIntervalMs = 10'000;
 constexpr int kEncodingThreads = 2;
-constexpr int kPumpThreads = 2;
 
 constexpr const char* kServiceNames[] = {"", "megakernel.v1.InferenceService", "megakernel.v1.SessionService"};
 
@@ -63,15 +62,16 @@ void Configure(const ServerSettings& settings, grpc::ServerBuilder& builder) {
 }  // namespace
 
 struct Server::State {
-  State(Engine& served_engine, const Clock& served_clock, const ServingLimits& limits)
+  State(Engine& served_engine, const Clock& served_clock, const ServingLimits& limits,
+        std::unique_ptr<grpc::ServerCompletionQueue> queue)
       : engine(served_engine),
         tasks(kEncodingThreads),
-        pump(kPumpThreads),
+        streams(std::move(queue)),
         context{.engine = served_engine,
                 .clock = served_clock,
                 .encoder = PromptEncoder(served_engine.model()),
                 .tasks = tasks,
-                .pump = pump,
+                .pump = streams,
                 .live_calls = live_calls,
                 .write_latency = write_latency,
                 .instance_id = RandomName(8),
@@ -84,7 +84,7 @@ struct Server::State {
   WriteLatency write_latency;
   LiveCalls live_calls;
   TaskPool tasks;
-  PumpQueue pump;
+  StreamLoop streams;
   CallContext context;
   InferenceService inference;
   SessionService sessions;
@@ -96,9 +96,9 @@ struct Server::State {
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerSettings& settings, Engine& engine,
                                                       const Clock& clock) {
   grpc::EnableDefaultHealthCheckService(true);
-  auto state = std::make_unique<State>(engine, clock, settings.limits);
   grpc::ServerBuilder builder;
   Configure(settings, builder);
+  auto state = std::make_unique<State>(engine, clock, settings.limits, builder.AddCompletionQueue());
   builder.AddListeningPort(settings.listen, grpc::InsecureServerCredentials(), &state->port);
   builder.RegisterService(&state->inference);
   builder.RegisterService(&state->sessions);
@@ -107,6 +107,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerSettings& sett
     return absl::UnavailableError(
         absl::StrCat("cannot listen on ", settings.listen, ": ", WhyNotListen(settings.listen)));
   }
+  state->inference.ListenForStreams(state->streams);
+  state->streams.Start();
   std::unique_ptr<Server> server(new Server(std::move(state)));
   server->SetServing(true);
   return server;
@@ -145,6 +147,7 @@ void Server::Stop(absl::Time deadline) {
   if (std::exchange(state_->stopped, true)) return;
   state_->server->Shutdown(absl::ToChronoTime(deadline));
   state_->server->Wait();
+  state_->streams.Stop();
 }
 
 WriteLatency& Server::write_latency() {

@@ -20,6 +20,7 @@ constexpr Subcommand kSubcommands[] = {
     {"cpu", "speed of the CPU executor beside the floor of this machine", RunCpu},
     {"make-checkpoint", "write a random-weight Hugging Face directory from a config and a seed", RunMakeCheckpoint},
     {"serve", "what the server adds to a token: latency from executor to network, tokens per second", RunServe},
+    {"serve-client", "the client that serve starts", RunServeClient},
     {"verify", "compare logits of a model with the reference, or dump them", RunVerify},
 };
 

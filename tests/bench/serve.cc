@@ -1,29 +1,25 @@
 // What the server costs: the whole path from the fake executor's events to a client on the same machine.
 //
 // For steps of 1 ms and of 0 ms, with 1 and 64 streams: how long each token takes from the engine's drain of its event
-// to gRPC's acceptance of the message that carries it, and tokens per second. Server and client share this process and
-// its processors.
-#include <grpcpp/grpcpp.h>
-#include <sys/resource.h>
-
-#include <atomic>
+// to gRPC's acceptance of the message that carries it, and tokens per second. The client is another process on the same
+// processors.
+#include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
-#include <vector>
 
-#include "absl/strings/str_cat.h"
-#include "absl/synchronization/blocking_counter.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "engine/base/clock.h"
 #include "engine/core/engine.h"
 #include "engine/executor/fake_executor.h"
-#include "megakernel/v1/inference_service.grpc.pb.h"
 #include "nlohmann/json.hpp"
 #include "server/byte_model.h"
 #include "server/server.h"
 #include "tests/bench/arguments.h"
+#include "tests/bench/cpu_time.h"
+#include "tests/bench/serve_client.h"
 #include "tests/bench/subcommand.h"
 
 namespace megakernel::bench {
@@ -41,44 +37,6 @@ constexpr Option kOptions[] = {
     {"tokens-1ms", "N", "2000", "tokens of each stream at steps of 1 ms"},
     {"tokens-0ms", "N", "20000", "tokens of each stream at steps of 0 ms"},
     {"connections", "N", "4", "connections that the streams share"},
-};
-
-// One Generate call on gRPC's callback API: counts tokens, keeps nothing. Deletes itself.
-class StreamReader final : public grpc::ClientReadReactor<v1::GenerateResponse> {
- public:
-  StreamReader(v1::InferenceService::Stub& stub, int tokens, std::atomic<std::int64_t>& received,
-               std::atomic<int>& failures, absl::BlockingCounter& done)
-      : received_(received), failures_(failures), done_(done) {
-    request_.mutable_tokens()->add_ids(kByteModelFirstByte + 'a');
-    request_.mutable_sampling()->set_temperature(0);
-    request_.mutable_stopping()->set_max_tokens(tokens);
-    stub.async()->Generate(&context_, &request_, this);
-    StartRead(&response_);
-    StartCall();
-  }
-
-  void OnReadDone(bool ok) override {
-    if (!ok) return;
-    received_.fetch_add(response_.delta().token_ids_size(), std::memory_order_relaxed);
-    StartRead(&response_);
-  }
-  void OnDone(const grpc::Status& status) override {
-    if (!status.ok()) {
-      std::fprintf(stderr, "stream failed: %s\n", status.error_message().c_str());
-      failures_.fetch_add(1);
-    }
-    absl::BlockingCounter& done = done_;
-    delete this;
-    done.DecrementCount();
-  }
-
- private:
-  grpc::ClientContext context_;
-  v1::GenerateRequest request_;
-  v1::GenerateResponse response_;
-  std::atomic<std::int64_t>& received_;
-  std::atomic<int>& failures_;
-  absl::BlockingCounter& done_;
 };
 
 struct Setup {
@@ -110,12 +68,8 @@ class ServingPath {
     auto server = Server::Start(ServerSettings(), *path->engine_, path->clock_);
     if (!server.ok()) return Failed(server.status());
     path->server_ = *std::move(server);
-    for (int i = 0; i < setup.connections; ++i) {
-      grpc::ChannelArguments arguments;
-      arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-      path->stubs_.push_back(v1::InferenceService::NewStub(grpc::CreateCustomChannel(
-          absl::StrCat("127.0.0.1:", path->server_->port()), grpc::InsecureChannelCredentials(), arguments)));
-    }
+    path->client_ = ClientProcess::Start(path->server_->port(), setup.connections);
+    if (path->client_ == nullptr) return nullptr;
     return path;
   }
 
@@ -123,18 +77,7 @@ class ServingPath {
     if (engine_ != nullptr) engine_->Shutdown(absl::ZeroDuration());
   }
 
-  // Tokens received by all streams; -1 when one failed.
-  std::int64_t Run(int streams, int tokens) {
-    std::atomic<std::int64_t> received{0};
-    std::atomic<int> failures{0};
-    absl::BlockingCounter done(streams);
-    for (int i = 0; i < streams; ++i) {
-      new StreamReader(*stubs_[static_cast<std::size_t>(i) % stubs_.size()], tokens, received, failures, done);
-    }
-    done.Wait();
-    return failures == 0 ? received.load() : -1;
-  }
-
+  ClientProcess& client() { return *client_; }
   WriteLatency& latency() { return server_->write_latency(); }
 
  private:
@@ -147,30 +90,19 @@ class ServingPath {
   std::unique_ptr<Model> model_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<Server> server_;
-  std::vector<std::unique_ptr<v1::InferenceService::Stub>> stubs_;
+  std::unique_ptr<ClientProcess> client_;
 };
-
-// Processor time of this process, all threads.
-double CpuSeconds() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& time) {
-    return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
-  };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
 
 // One row of the report; empty when the run failed.
 Json Measure(const Setup& setup) {
   const std::unique_ptr<ServingPath> path = ServingPath::Start(setup);
-  if (path == nullptr || path->Run(setup.streams, std::min(kWarmTokens, setup.tokens)) < 0) return {};
+  if (path == nullptr || !path->client().Run(setup.streams, std::min(kWarmTokens, setup.tokens))) return {};
   path->latency().Reset();
   const double cpu_start = CpuSeconds();
-  const absl::Time start = absl::Now();
-  const std::int64_t received = path->Run(setup.streams, setup.tokens);
-  const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
+  const std::optional<ClientRun> run = path->client().Run(setup.streams, setup.tokens);
   const double cpu_seconds = CpuSeconds() - cpu_start;
-  if (received != std::int64_t{setup.streams} * setup.tokens) return {};
+  if (!run || run->received != std::int64_t{setup.streams} * setup.tokens) return {};
+  const double tokens = static_cast<double>(run->received);
   const auto ms = [&](double q) { return absl::ToDoubleMilliseconds(path->latency().Quantile(q)); };
   return {{"step_ms", absl::ToDoubleMilliseconds(setup.step)},
           {"streams", setup.streams},
@@ -180,10 +112,12 @@ Json Measure(const Setup& setup) {
           {"drained_to_accepted_p50_ms", ms(0.5)},
           {"drained_to_accepted_p99_ms", ms(0.99)},
           {"drained_to_accepted_max_ms", ms(1)},
-          {"cpu_us_per_token", cpu_seconds * 1e6 / static_cast<double>(received)},  // server, client and fake together
-          {"cpus_used", cpu_seconds / seconds},
-          {"tokens_per_s_stream", static_cast<double>(received) / seconds / setup.streams},
-          {"tokens_per_s_total", static_cast<double>(received) / seconds}};
+          {"tokens_per_message", tokens / static_cast<double>(run->messages)},
+          {"server_cpu_us_per_token", cpu_seconds * 1e6 / tokens},  // the fake device included
+          {"client_cpu_us_per_token", run->cpu_seconds * 1e6 / tokens},
+          {"cpus_used", (cpu_seconds + run->cpu_seconds) / run->seconds},
+          {"tokens_per_s_stream", tokens / run->seconds / setup.streams},
+          {"tokens_per_s_total", tokens / run->seconds}};
 }
 
 }  // namespace

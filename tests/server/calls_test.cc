@@ -20,7 +20,7 @@ using Transport = FakeTransport<GenerateCall, v1::GenerateRequest, v1::GenerateR
 
 class Calls : public ::testing::Test {
  protected:
-  Calls() : model_(NewByteModel(4096)), tasks_(1), pump_(2) {
+  Calls() : model_(NewByteModel(4096)), tasks_(1) {
     fake_.vocab = kByteModelVocab;
     fake_.first_token = kByteModelFirstWord;
     fake_.step_time = absl::Microseconds(100);
@@ -67,7 +67,7 @@ class Calls : public ::testing::Test {
   WriteLatency write_latency_;
   LiveCalls live_calls_;
   TaskPool tasks_;
-  PumpQueue pump_;
+  Loop pump_;
   std::unique_ptr<CallContext> context_;
 };
 

@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <thread>
 #include <vector>
@@ -11,21 +12,25 @@
 #include "absl/base/thread_annotations.h"
 #include "engine/base/check.h"
 #include "engine/base/mutex.h"
+#include "server/pump.h"
 #include "server/stream_transport.h"
 
 namespace megakernel::testing {
 
-// Runs what it is given, in order, on one thread.
-class Loop {
+// Runs what it is given, in order, on one thread; in place of the server's loop, too.
+class Loop final : public Pump {
  public:
   Loop() : thread_([this] { Run(); }) {}
-  ~Loop() {
+  ~Loop() override {
     Post({});
     thread_.join();
   }
   void Post(std::function<void()> task) {
     MutexLock lock(&mutex_);
     tasks_.push_back(std::move(task));
+  }
+  void Enter(std::shared_ptr<Pumped> call) override {
+    Post([call = std::move(call)] { call->PumpTokens(); });
   }
 
  private:
