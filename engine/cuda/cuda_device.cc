@@ -175,12 +175,15 @@ absl::Status CudaDevice::UploadRope(const float* table, std::size_t floats) {
   });
 }
 
+absl::Status CudaDevice::ReadWorkspace(std::int64_t offset, void* out, std::size_t bytes) {
+  return CallCuda(memory_->gate, CudaCall::kMemcpy,
+                  [&] { return cudaMemcpy(out, memory_->args.workspace + offset, bytes, cudaMemcpyDeviceToHost); });
+}
+
 absl::Status CudaDevice::ReadLogits(std::int32_t row, float* out, std::size_t floats) {
   const layout::Program& p = memory_->program;
-  const std::uint8_t* source =
-      memory_->args.workspace + p.workspace.logits + std::int64_t{4} * row * p.matrix[layout::kPhaseHead].group_rows;
-  return CallCuda(memory_->gate, CudaCall::kMemcpy,
-                  [&] { return cudaMemcpy(out, source, floats * sizeof(float), cudaMemcpyDeviceToHost); });
+  const std::int64_t row_bytes = std::int64_t{4} * p.matrix[layout::kPhaseHead].group_rows;
+  return ReadWorkspace(p.workspace.logits + row * row_bytes, out, floats * sizeof(float));
 }
 
 const host::MailboxMemory& CudaDevice::mailbox() const {

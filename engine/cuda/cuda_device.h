@@ -38,7 +38,9 @@ class CudaDevice final : public host::ResidentDevice {
   host::KernelState State(std::string& error) const override;
 
   // --- While no kernel runs ---
-  // Copies `floats` floats of row `row` of the step that ran last from the workspace's logits.
+  // Copies from the workspace, as the last launch left it.
+  absl::Status ReadWorkspace(std::int64_t offset, void* out, std::size_t bytes);
+  // The first `floats` logits of row `row` of the step that ran last.
   absl::Status ReadLogits(std::int32_t row, float* out, std::size_t floats);
 
  private:

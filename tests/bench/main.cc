@@ -13,6 +13,7 @@ constexpr Subcommand kSubcommands[] = {
 #if defined(MEGAKERNEL_CUDA)
     {"bench", "speed of the resident GPU kernel beside the floor of this GPU", RunBench},
     {"grpc", "tokens per second of a stream through the server over those in-process", RunGrpc},
+    {"profile", "where a step of the resident GPU kernel spends its time", RunProfile},
     {"sample", "tokens drawn on the GPU against the CPU executor's sampler on the same logits", RunSample},
     {"source-hash", "which source of the GPU code this program was built from", RunSourceHash},
     {"validate-all", "verify, sample and bench on small models, in one table", RunValidateAll},

@@ -23,6 +23,7 @@ int RunVerify(std::span<const std::string> args);
 // In builds with MEGAKERNEL_CUDA.
 int RunBench(std::span<const std::string> args);
 int RunGrpc(std::span<const std::string> args);
+int RunProfile(std::span<const std::string> args);
 int RunSample(std::span<const std::string> args);
 int RunSourceHash(std::span<const std::string> args);
 int RunValidateAll(std::span<const std::string> args);
