@@ -65,6 +65,9 @@ class ChatMlTemplate final : public ChatTemplate {
  public:
   absl::StatusOr<std::string> Render(const std::vector<ChatMessage>& messages,
                                      const ChatOptions& options) const override {
+    if (options.continue_final_message || !options.tools.empty() || !options.arguments.empty()) {
+      return absl::InvalidArgumentError("the byte model's template knows add_generation_prompt only");
+    }
     std::string text;
     for (std::size_t i = 0; i < messages.size(); ++i) {
       const ChatMessage& message = messages[i];

@@ -20,7 +20,8 @@ struct TemplateTokens {
 
 // Compiles `source`. The dialect is that of transformers' apply_chat_template (trim_blocks, lstrip_blocks, loop
 // controls); engine/text/jinja/README.md lists what is supported. Anything else is InvalidArgument and names the line,
-// here and not when the first user comes. The template sees messages, add_generation_prompt and the tokens above.
+// here and not when the first user comes. The template sees messages, tools, add_generation_prompt, the tokens above
+// and the arguments of ChatOptions.
 absl::StatusOr<std::unique_ptr<ChatTemplate>> CreateJinjaTemplate(std::string_view source, TemplateTokens tokens);
 
 }  // namespace megakernel

@@ -32,6 +32,8 @@ enum class ExprKind : std::uint8_t {
   kRange,        // range(operands...)
   kNamespace,    // namespace(names[i]=operands[i], ...)
   kRaise,        // raise_exception(operands[0])
+  kNow,          // strftime_now(operands[0])
+  kMacroCall,    // name(operands...); names[i] is the parameter of operands[i], "" for the next one in order
   kMethod,       // operands[0].method(operands[1]...), missing arguments null
   kFilter,       // operands[0]|filter(operands[1]...), missing arguments null
   kTest,         // operands[0] is test(operands[1]), or "is not" when negated
@@ -59,6 +61,7 @@ enum class StmtKind : std::uint8_t {
   kSet,       // names = exprs[0], or names[0].attribute = exprs[0]
   kSetBlock,  // names[0] = what bodies[0] prints
   kScope,     // bodies[0]
+  kMacro,     // attribute = its name, names = parameters, exprs = their defaults (may be null): bodies[0]
   kBreak,
   kContinue,
 };

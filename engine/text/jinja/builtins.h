@@ -31,7 +31,7 @@ class Context {
 // `args` has one value for each parameter; those not given are undefined.
 using Args = std::span<const Value>;
 
-inline constexpr int kMaxParameters = 2;
+inline constexpr int kMaxParameters = 3;
 
 struct Signature {
   std::string_view name;
@@ -57,6 +57,8 @@ struct Method {
 
 // Null when there is none of that name.
 const Filter* FindFilter(std::string_view name);
+// Those of selection_filters.cc, which FindFilter knows too.
+const Filter* FindSelectionFilter(std::string_view name);
 const Test* FindTest(std::string_view name);
 const Method* FindMethod(std::string_view name);
 

@@ -75,6 +75,11 @@ std::unique_ptr<Expr> ExpressionParser::FunctionCall(const Token& name) {
     call->kind = ExprKind::kRange;
   } else if (name.value == "raise_exception") {
     call->kind = ExprKind::kRaise;
+  } else if (name.value == "strftime_now") {
+    call->kind = ExprKind::kNow;
+  } else if (macros_.contains(name.value)) {
+    call->kind = ExprKind::kMacroCall;
+    call->name = name.value;
   } else {
     tokens_.Fail(name.line, absl::StrCat("the function ", name.value, " is not supported"));
   }
@@ -82,6 +87,11 @@ std::unique_ptr<Expr> ExpressionParser::FunctionCall(const Token& name) {
     if (call->kind == ExprKind::kNamespace) {
       call->names.push_back(tokens_.ExpectName("name=value"));
       tokens_.ExpectOperator("=");
+    } else if (call->kind == ExprKind::kMacroCall) {
+      const bool named =
+          tokens_.At(TokenType::kName) && tokens_.next().type == TokenType::kOperator && tokens_.next().value == "=";
+      call->names.push_back(named ? tokens_.Take().value : "");
+      if (named) tokens_.Take();
     }
     call->operands.push_back(Expression());
     if (!tokens_.SkipOperator(",")) break;
@@ -90,6 +100,7 @@ std::unique_ptr<Expr> ExpressionParser::FunctionCall(const Token& name) {
   const std::size_t count = call->operands.size();
   if (call->kind == ExprKind::kRange && (count < 1 || count > 3))
     tokens_.Fail(name.line, "range needs 1 to 3 arguments");
+  if (call->kind == ExprKind::kNow && count != 1) tokens_.Fail(name.line, "strftime_now needs one argument");
   if (call->kind == ExprKind::kRaise && count != 1) tokens_.Fail(name.line, "raise_exception needs one argument");
   if (count > kMaxEntries) tokens_.Fail(name.line, absl::StrCat("more than ", kMaxEntries, " arguments"));
   return Finish(std::move(call));

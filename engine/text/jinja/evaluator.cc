@@ -1,5 +1,7 @@
 #include "engine/text/jinja/evaluator.h"
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -88,6 +90,9 @@ Evaluator::Flow Evaluator::Execute(const Stmt& stmt) {
       scopes_.pop_back();
       return flow;
     }
+    case StmtKind::kMacro:
+      macros_[stmt.attribute] = &stmt;
+      return Flow::kNext;
     case StmtKind::kBreak:
       return Flow::kBreak;
     case StmtKind::kContinue:
@@ -167,9 +172,57 @@ void Evaluator::RunSet(const Stmt& stmt) {
 }
 
 void Evaluator::RunSetBlock(const Stmt& stmt) {
+  std::string text = Capture([&] { Run(stmt.bodies[0]); });
+  scopes_.back()[stmt.names.front()] = String(std::move(text));
+}
+
+template <class F>
+std::string Evaluator::Capture(F run) {
   std::string outer = std::exchange(output_, {});
-  Run(stmt.bodies[0]);
-  scopes_.back()[stmt.names.front()] = String(std::exchange(output_, std::move(outer)));
+  run();
+  return std::exchange(output_, std::move(outer));
+}
+
+bool Evaluator::BindArguments(const Expr& call, const Stmt& macro, Scope& arguments) {
+  for (std::size_t i = 0; i < call.operands.size(); ++i) {
+    const bool named = !call.names[i].empty();
+    const auto parameter =
+        named ? static_cast<std::size_t>(std::find(macro.names.begin(), macro.names.end(), call.names[i]) -
+                                         macro.names.begin())
+              : i;
+    if (parameter >= macro.names.size()) {
+      Fail(absl::StrCat("the macro ", macro.attribute, " has no such argument"));
+      return false;
+    }
+    if (!arguments.emplace(macro.names[parameter], Eval(*call.operands[i])).second) {
+      Fail(absl::StrCat("the macro ", macro.attribute, " gets ", macro.names[parameter], " twice"));
+    }
+  }
+  return ok();
+}
+
+Value Evaluator::EvalMacroCall(const Expr& expr) {
+  const auto found = macros_.find(expr.name);
+  if (found == macros_.end()) return Fail(absl::StrCat("the macro ", expr.name, " is not defined yet"));
+  const Stmt& macro = *found->second;
+  Scope arguments;
+  if (!BindArguments(expr, macro, arguments)) return {};
+  if (macro_depth_ == kMaxMacroDepth) return Fail(absl::StrCat("macros nested more than ", kMaxMacroDepth, " deep"));
+  ++macro_depth_;
+  // A macro sees the top level of the template and its own parameters.
+  std::vector<Scope> callers(std::make_move_iterator(scopes_.begin() + 1), std::make_move_iterator(scopes_.end()));
+  scopes_.resize(1);
+  scopes_.push_back(std::move(arguments));
+  for (std::size_t i = 0; i < macro.names.size(); ++i) {
+    if (scopes_.back().contains(macro.names[i])) continue;
+    Value value = macro.exprs[i] == nullptr ? Value::MakeUndefined(macro.names[i]) : Eval(*macro.exprs[i]);
+    scopes_.back()[macro.names[i]] = std::move(value);
+  }
+  std::string text = Capture([&] { Run(macro.bodies[0]); });
+  scopes_.resize(1);
+  std::move(callers.begin(), callers.end(), std::back_inserter(scopes_));
+  --macro_depth_;
+  return String(std::move(text));
 }
 
 void Evaluator::Print(std::string_view text) {

@@ -19,8 +19,8 @@ class Evaluator final : public Context {
   // `globals` are the variables that the template sees.
   explicit Evaluator(const Dict& globals);
 
-  // The text that `body` prints. InvalidArgument: "line N: ..." for what cannot be computed, or the message that the
-  // template gave to raise_exception.
+  // The text that `body` prints, which must outlive the evaluator. InvalidArgument: "line N: ..." for what cannot be
+  // computed, or the message that the template gave to raise_exception.
   absl::StatusOr<std::string> Render(const Body& body);
 
   Value Fail(std::string problem) override;
@@ -41,6 +41,9 @@ class Evaluator final : public Context {
   void RunSet(const Stmt& stmt);
   void RunSetBlock(const Stmt& stmt);
   void Print(std::string_view text);
+  // What `run` prints.
+  template <class F>
+  std::string Capture(F run);
   void Assign(const std::vector<std::string>& names, const Value& value);
   List Filtered(const Stmt& loop, const List& items);
 
@@ -54,6 +57,10 @@ class Evaluator final : public Context {
   Value EvalNamespace(const Expr& expr);
   Value EvalRange(const Expr& expr);
   Value EvalRaise(const Expr& expr);
+  Value EvalNow(const Expr& expr);
+  Value EvalMacroCall(const Expr& expr);
+  // The parameters of a macro, by the arguments of a call and the macro's defaults.
+  bool BindArguments(const Expr& call, const Stmt& macro, Scope& arguments);
   Value EvalNegate(const Expr& expr);
   Value EvalBinary(const Expr& expr);
   Value EvalCompare(const Expr& expr);
@@ -68,6 +75,8 @@ class Evaluator final : public Context {
   Value IntegerArithmetic(char op, std::int64_t a, std::int64_t b);
 
   std::vector<Scope> scopes_;  // the innermost last
+  std::unordered_map<std::string_view, const Stmt*> macros_;
+  int macro_depth_ = 0;
   std::string output_;
   int line_ = 1;
   std::int64_t work_ = 0;

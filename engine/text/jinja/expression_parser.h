@@ -2,7 +2,9 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <string_view>
+#include <unordered_set>
 #include <vector>
 
 #include "engine/text/jinja/ast.h"
@@ -20,6 +22,8 @@ class ExpressionParser {
   std::unique_ptr<Expr> Expression();
   // Without the if-else form, for the sequence of a for statement, where "if" filters.
   std::unique_ptr<Expr> OrExpression();
+  // From here on `name` may be called.
+  void AddMacro(const std::string& name) { macros_.insert(name); }
   // Expression, or several with commas: a list.
   std::unique_ptr<Expr> TupleOrExpression();
 
@@ -55,6 +59,7 @@ class ExpressionParser {
 
   TokenStream& tokens_;
   int nesting_ = 0;  // of Expression calls
+  std::unordered_set<std::string> macros_;
 };
 
 }  // namespace megakernel::jinja

@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <ctime>
+#include <iterator>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -88,6 +90,10 @@ Value Evaluator::Dispatch(const Expr& expr) {
       return EvalNamespace(expr);
     case ExprKind::kRaise:
       return EvalRaise(expr);
+    case ExprKind::kNow:
+      return EvalNow(expr);
+    case ExprKind::kMacroCall:
+      return EvalMacroCall(expr);
     case ExprKind::kMethod:
     case ExprKind::kFilter:
     case ExprKind::kTest:
@@ -101,7 +107,10 @@ Value Evaluator::EvalName(const Expr& expr) {
     const auto found = scope->find(expr.name);
     if (found != scope->end()) return found->second;
   }
-  return Value::MakeUndefined(expr.name);
+  // Functions are defined, and of no use but to be called.
+  static constexpr std::string_view kFunctions[] = {"namespace", "range", "raise_exception", "strftime_now"};
+  const bool is_function = std::find(std::begin(kFunctions), std::end(kFunctions), expr.name) != std::end(kFunctions);
+  return is_function || macros_.contains(expr.name) ? Value::MakeNamespace({}) : Value::MakeUndefined(expr.name);
 }
 
 Value Evaluator::EvalList(const Expr& expr) {
@@ -162,6 +171,21 @@ Value Evaluator::EvalRaise(const Expr& expr) {
   AppendText(message, text);
   if (ok()) status_ = absl::InvalidArgumentError(absl::StrCat("the chat template refuses the conversation: ", text));
   return {};
+}
+
+// The local time, as Python's datetime.now().strftime().
+Value Evaluator::EvalNow(const Expr& expr) {
+  constexpr std::size_t kMaxFormatBytes = 100, kMaxTextBytes = 1000;
+  const Value format = Eval(*expr.operands[0]);
+  if (!format.IsString() || format.AsString().size() > kMaxFormatBytes) {
+    return Fail(absl::StrCat("strftime_now needs a format of at most ", kMaxFormatBytes, " bytes"));
+  }
+  const std::time_t now = std::time(nullptr);
+  std::tm local{};
+  localtime_r(&now, &local);
+  char text[kMaxTextBytes];
+  // A format that gives nothing cannot be told from one that gives too much: both give nothing.
+  return String(std::string(text, std::strftime(text, sizeof(text), format.AsString().c_str(), &local)));
 }
 
 Value Evaluator::EvalCompare(const Expr& expr) {

@@ -193,7 +193,7 @@ constexpr Filter kFilters[] = {
 const Filter* FindFilter(std::string_view name) {
   const auto* found = std::find_if(std::begin(kFilters), std::end(kFilters),
                                    [name](const Filter& filter) { return filter.signature.name == name; });
-  return found == std::end(kFilters) ? nullptr : found;
+  return found == std::end(kFilters) ? FindSelectionFilter(name) : found;
 }
 
 }  // namespace megakernel::jinja

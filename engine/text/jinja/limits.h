@@ -8,6 +8,7 @@ namespace megakernel::jinja {
 
 inline constexpr std::size_t kMaxSourceBytes = 1 << 20;  // published templates have up to 30 KB
 inline constexpr int kMaxSyntaxDepth = 200;              // nested expressions and statements
+inline constexpr int kMaxMacroDepth = 16;                // macros that call macros
 inline constexpr int kMaxValueDepth = 100;               // lists in lists
 inline constexpr std::int64_t kMaxValueNodes = 1 << 20;  // elements of one list or dictionary, nested ones included
 inline constexpr std::size_t kMaxEntries = 1000;         // of one dictionary or namespace: they are searched in order

@@ -69,6 +69,7 @@ class Parser {
     if (name == "for") return For(line);
     if (name == "set") return Set(line);
     if (name == "generation") return Generation(line);
+    if (name == "macro" && nesting_ == 1) return Macro(line);
     if ((name == "break" || name == "continue") && loops_ > 0) {
       CloseBlock();
       return New(name == "break" ? StmtKind::kBreak : StmtKind::kContinue, line);
@@ -153,6 +154,27 @@ class Parser {
     CloseBlock();
     stmt.bodies.push_back(Statements({"endgeneration"}));
     tokens_.SkipName("endgeneration");
+    CloseBlock();
+    return stmt;
+  }
+
+  // At the top level of the template only, so that what a macro sees does not depend on where it is called.
+  Stmt Macro(int line) {
+    Stmt stmt = New(StmtKind::kMacro, line);
+    stmt.attribute = tokens_.ExpectName("the name of a macro");
+    tokens_.ExpectOperator("(");
+    while (tokens_.ok() && !tokens_.AtOperator(")")) {
+      stmt.names.push_back(tokens_.ExpectName("the name of a parameter"));
+      stmt.exprs.push_back(tokens_.SkipOperator("=") ? expressions_.Expression() : nullptr);
+      if (!tokens_.SkipOperator(",")) break;
+    }
+    tokens_.ExpectOperator(")");
+    CloseBlock();
+    expressions_.AddMacro(stmt.attribute);  // it may call itself
+    const int outer_loops = std::exchange(loops_, 0);
+    stmt.bodies.push_back(Statements({"endmacro"}));
+    loops_ = outer_loops;
+    tokens_.SkipName("endmacro");
     CloseBlock();
     return stmt;
   }

@@ -59,12 +59,12 @@ TEST_P(RefusedAtLoadTest, NamesTheLine) {
 
 INSTANTIATE_TEST_SUITE_P(
     Cases, RefusedAtLoadTest,
-    testing::Values(Refusal{"a\nb\n{% macro f() %}{% endmacro %}", "line 3: the statement macro is not supported"},
+    testing::Values(Refusal{"a\nb\n{% import 'x' as y %}", "line 3: the statement import is not supported"},
                     Refusal{"{% include 'x' %}", "line 1: the statement include"},
                     Refusal{"\n{{ x | frobnicate }}", "line 2: the filter frobnicate is not supported"},
                     Refusal{"{{ x is frobbed }}", "line 1: the test frobbed is not supported"},
                     Refusal{"{{ x.frob() }}", "line 1: the method frob is not supported"},
-                    Refusal{"{{ strftime_now('%d') }}", "line 1: the function strftime_now is not supported"},
+                    Refusal{"{{ cycler('%d') }}", "line 1: the function cycler is not supported"},
                     Refusal{"{{ x", "line 1: the tag is not closed by }}"},
                     Refusal{"{% if x %}", "line 1: the template ends before endif"},
                     Refusal{"{% for x in y %}{% endif %}", "the statement endif is not supported here"},
