@@ -15,6 +15,7 @@ void EngineCore::OnEvent(Event& event) {
     return;
   }
   if (!failure_.ok() || stopped_) return;
+  if (event.type == EventType::kPages && event.pages != nullptr) return OnPages(*event.pages);
   if (event.type == EventType::kFinished && event.cause == FinishCause::kFailed) {
     const absl::Status health = executor_->Health();
     Fail(health.ok() ? absl::InternalError("a sequence failed") : health);
@@ -34,6 +35,7 @@ void EngineCore::OnEvent(Event& event) {
       return OnPromptLogprobs(*choice, event);
     case EventType::kFinished:
       return OnFinished(*choice, event);
+    case EventType::kPages:
     case EventType::kStopped:
       return;
   }

@@ -12,14 +12,6 @@ namespace {
 
 constexpr int kDefaultSessionPage = 100;
 
-absl::StatusOr<absl::Duration> CheckTtl(std::optional<absl::Duration> ttl, absl::Duration otherwise) {
-  if (!ttl.has_value()) return otherwise;
-  if (*ttl >= kMinSessionTtl && *ttl <= kMaxSessionTtl) return *ttl;
-  return FieldError(
-      "idle_ttl", absl::StrCat("idle_ttl is ", absl::FormatDuration(*ttl), ", must be in [",
-                               absl::FormatDuration(kMinSessionTtl), ", ", absl::FormatDuration(kMaxSessionTtl), "]"));
-}
-
 absl::Status CheckLength(std::int32_t length, const Session& session) {
   if (length >= 0 && length <= session.sequence.length()) return absl::OkStatus();
   return FieldError("length", absl::StrCat("length is ", length, ", must be in [0, ", session.sequence.length(),
@@ -27,6 +19,14 @@ absl::Status CheckLength(std::int32_t length, const Session& session) {
 }
 
 }  // namespace
+
+absl::StatusOr<absl::Duration> EngineCore::CheckTtl(std::optional<absl::Duration> ttl, absl::Duration otherwise) {
+  if (!ttl.has_value()) return otherwise;
+  if (*ttl >= kMinSessionTtl && *ttl <= kMaxSessionTtl) return *ttl;
+  return FieldError(
+      "idle_ttl", absl::StrCat("idle_ttl is ", absl::FormatDuration(*ttl), ", must be in [",
+                               absl::FormatDuration(kMinSessionTtl), ", ", absl::FormatDuration(kMaxSessionTtl), "]"));
+}
 
 SessionInfo EngineCore::Describe(const Session& session) const {
   SessionInfo info{.id = session.id,

@@ -156,6 +156,27 @@ EngineStats Engine::Stats() const {
 const ExecutorInfo& Engine::info() const {
   return loop_->info();
 }
+void Engine::ExportSession(std::string tenant, std::string id, SessionImageCallback done) {
+  PostOperation(*loop_, std::move(done),
+                [tenant = std::move(tenant), id = std::move(id)](EngineCore& core, SessionImageCallback done) {
+                  core.ExportSession(tenant, id, std::move(done));
+                });
+}
+
+void Engine::ImportSession(std::string tenant, SessionImage image, std::optional<absl::Duration> idle_ttl,
+                           SessionCallback done) {
+  if (loop_->draining()) return done(EngineLoop::DrainingError());
+  PostOperation(
+      *loop_, std::move(done),
+      [tenant = std::move(tenant), image = std::move(image), idle_ttl](EngineCore& core, SessionCallback done) mutable {
+        done(core.ImportSession(tenant, std::move(image), idle_ttl));
+      });
+}
+
+ImageFormat Engine::image_format(const std::string& tenant) const {
+  return ImageFormatFor(model(), info(), tenant);
+}
+
 const Model& Engine::model() const {
   return loop_->model();
 }

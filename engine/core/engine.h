@@ -15,6 +15,7 @@
 #include "engine/base/clock.h"
 #include "engine/core/request.h"
 #include "engine/core/session.h"
+#include "engine/core/session_image.h"
 #include "engine/core/token_stream.h"
 #include "engine/executor/executor.h"
 #include "engine/model/model.h"
@@ -104,6 +105,19 @@ class Engine {
   // While an operation runs, that operation ends first, with SESSION_DELETED; the id is unknown from now on. `done`
   // gets an empty SessionInfo.
   void DeleteSession(std::string tenant, std::string id, SessionCallback done);
+
+  // The session as it is, for a file (session_file.h) or another engine of the same model and executor format; counts
+  // as use. The session can be used, changed and deleted while its pages are being read. Unimplemented (UNSUPPORTED)
+  // when the executor transfers no pages; SESSION_BUSY, SESSION_NOT_FOUND, SESSION_EXPIRED; DRAINING at the end of the
+  // engine.
+  void ExportSession(std::string tenant, std::string id, SessionImageCallback done);
+  // A new session with an image's tokens, keys and values. The image's bytes are believed: equal prefixes of others are
+  // used for it, its own are never given to others. SESSION_FOREIGN; SESSION_LIMIT; KV_EXHAUSTED; CONTEXT_EXCEEDED;
+  // SESSION_CORRUPT when its numbers do not fit together; InvalidArgument (INVALID_FIELD idle_ttl).
+  void ImportSession(std::string tenant, SessionImage image, std::optional<absl::Duration> idle_ttl,
+                     SessionCallback done);
+  // What an image must be to be imported for a tenant.
+  ImageFormat image_format(const std::string& tenant) const;
 
   // New generations and sessions are refused with DRAINING from now on; what was accepted goes on.
   void Drain();

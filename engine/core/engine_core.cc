@@ -96,6 +96,7 @@ void EngineCore::EndAll(const End& end) {
     if (generation->unfinished > 0) EndGeneration(*generation, end);
   }
   SweepEnded();
+  EndExports(end.status);
 }
 
 void EngineCore::Fail(const absl::Status& status) {
@@ -115,6 +116,7 @@ void EngineCore::Fail(const absl::Status& status) {
     }
   }
   SweepEnded();
+  EndExports(failure_);
   if (options_.on_failure) options_.on_failure(failure_);
 }
 

@@ -19,6 +19,7 @@
 #include "engine/core/engine.h"
 #include "engine/core/generation.h"
 #include "engine/core/kv_cache.h"
+#include "engine/core/session_image.h"
 #include "engine/core/session_table.h"
 #include "engine/executor/executor.h"
 #include "engine/model/model.h"
@@ -57,12 +58,15 @@ class EngineCore final : private DispatchHost {
                                           std::optional<std::int32_t> length, std::optional<absl::Duration> ttl);
   absl::StatusOr<SessionInfo> RollbackSession(const std::string& tenant, const std::string& id, std::int32_t length);
   void DeleteSession(const std::string& tenant, const std::string& id, SessionCallback done);
+  void ExportSession(const std::string& tenant, const std::string& id, SessionImageCallback done);
+  absl::StatusOr<SessionInfo> ImportSession(const std::string& tenant, SessionImage image,
+                                            std::optional<absl::Duration> ttl);
 
   // --- The loop ---
   // Drains events, ends what is over, schedules. Returns the time at which it should be called again at the latest.
   absl::Time Poll();
   // Nothing runs and nothing waits.
-  bool idle() const { return generations_.empty(); }
+  bool idle() const { return generations_.empty() && exports_.empty(); }
   // Ends everything that runs or waits.
   void EndAll(const End& end);
   // The executor is broken: ends every generation at once, gives up its lanes, refuses whatever comes. Idempotent.
@@ -88,6 +92,19 @@ class EngineCore final : private DispatchHost {
   void MakeChoices(Generation& generation);
   void Refuse(Generation& generation, absl::Status status);
 
+  // Images
+  struct Export {
+    std::unique_ptr<Sequence> sequence;  // holds the pages, whatever becomes of the session
+    SessionImage image;
+    std::int32_t pages_read = 0;
+    SessionImageCallback done;
+  };
+  absl::Status ReadNextPages(std::uint64_t ticket, const Export& image_export);
+  absl::Status CheckImage(const SessionImage& image, const std::string& tenant) const;
+  absl::Status WriteImage(const SessionImage& image, Sequence& sequence);
+  void OnPages(PageBytes& pages);
+  void EndExports(const absl::Status& status);
+
   // Events
   void OnEvent(Event& event);
   void OnStarted(Choice& choice);
@@ -112,6 +129,7 @@ class EngineCore final : private DispatchHost {
   void ExpireSessions();
   absl::StatusOr<Session*> FindIdle(const std::string& tenant, const std::string& id);
   SessionInfo Describe(const Session& session) const;
+  static absl::StatusOr<absl::Duration> CheckTtl(std::optional<absl::Duration> ttl, absl::Duration otherwise);
 
   const EngineOptions options_;
   const std::int32_t max_context_;
@@ -126,6 +144,8 @@ class EngineCore final : private DispatchHost {
   absl::flat_hash_map<std::uint64_t, std::unique_ptr<Generation>> generations_;
   std::multimap<absl::Time, std::uint64_t> deadlines_;  // -> generation id
   std::vector<std::uint64_t> ended_;  // to be erased from generations_ when nothing refers to them any more
+  absl::flat_hash_map<std::uint64_t, Export> exports_;  // by ticket
+  std::uint64_t next_ticket_ = 1;
   std::vector<Event> events_;
   std::string text_;  // of one token; kept for its memory
   absl::Time now_;    // of this round

@@ -15,7 +15,7 @@ constexpr ErrorReason kAllReasons[] = {
     ErrorReason::kSessionDeleted,  ErrorReason::kLengthMismatch,   ErrorReason::kSessionLimit,
     ErrorReason::kQueueFull,       ErrorReason::kKvExhausted,      ErrorReason::kSlowConsumer,
     ErrorReason::kCancelled,       ErrorReason::kDeadlineExceeded, ErrorReason::kDraining,
-    ErrorReason::kExecutorFailed,
+    ErrorReason::kExecutorFailed,  ErrorReason::kSessionCorrupt,   ErrorReason::kSessionForeign,
 };
 
 }  // namespace
@@ -42,6 +42,10 @@ std::string_view ReasonName(ErrorReason reason) {
       return "LENGTH_MISMATCH";
     case ErrorReason::kSessionLimit:
       return "SESSION_LIMIT";
+    case ErrorReason::kSessionCorrupt:
+      return "SESSION_CORRUPT";
+    case ErrorReason::kSessionForeign:
+      return "SESSION_FOREIGN";
     case ErrorReason::kQueueFull:
       return "QUEUE_FULL";
     case ErrorReason::kKvExhausted:

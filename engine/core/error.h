@@ -22,6 +22,8 @@ enum class ErrorReason {
   kSessionDeleted,    // Aborted: deleted while this operation waited or ran
   kLengthMismatch,    // Aborted: expected_length is not the session's length; the message has both
   kSessionLimit,      // ResourceExhausted: as many sessions as the engine holds
+  kSessionCorrupt,    // DataLoss: a saved session's file is damaged
+  kSessionForeign,    // FailedPrecondition: a saved session of another model, page format or tenant
   kQueueFull,         // ResourceExhausted: the message has the queue's length
   kKvExhausted,       // ResourceExhausted: no pages, and none to take back
   kSlowConsumer,      // ResourceExhausted: the stream's buffer ran over

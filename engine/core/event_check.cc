@@ -18,6 +18,8 @@ const char* TypeName(EventType type) {
       return "kPromptLogprobs";
     case EventType::kFinished:
       return "kFinished";
+    case EventType::kPages:
+      return "kPages";
     case EventType::kStopped:
       return "kStopped";
   }
@@ -119,6 +121,7 @@ absl::Status CheckEvent(const Event& event, const Choice* choice, const Executor
       return CheckPromptLogprobs(event, *choice);
     case EventType::kFinished:
       return CheckFinished(event, *choice);
+    case EventType::kPages:
     case EventType::kStopped:
       break;
   }

@@ -118,6 +118,12 @@ void Sequence::SetWritten(std::int32_t kv_length) {
   Publish();
 }
 
+void Sequence::Adopt(std::int32_t kv_length) {
+  MK_CHECK(kv_length <= capacity() && kv_length < length());
+  kv_length_ = kv_length;
+  chain_broken_ = true;
+}
+
 void Sequence::Settle(std::int32_t kv_length) {
   const std::int32_t page_tokens = cache_->page_tokens();
   kv_length_ = std::min(kv_length, std::max(0, length() - 1));

@@ -62,6 +62,9 @@ class Sequence {
   // While a lane runs it: positions [0, kv_length) are written for good. Publishes pages that became full.
   // REQUIRES: kv_length <= capacity().
   void SetWritten(std::int32_t kv_length);
+  // Positions [0, kv_length) hold what was written from outside; never found by others. No lane runs it.
+  // REQUIRES: kv_length <= capacity(), kv_length < length().
+  void Adopt(std::int32_t kv_length);
   // The lane is done: the same, and gives back the pages that hold nothing.
   void Settle(std::int32_t kv_length);
 

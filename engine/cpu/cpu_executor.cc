@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -58,6 +59,7 @@ class CpuExecutor final : public Executor {
   void Choose(Worker& worker, std::size_t first, std::size_t count);
   void ChooseRow(Sampler& sampler, std::vector<float>& copy, float* logits, LogitRow& row);
   void Fail(absl::Status status);
+  void Read(const ReadPages& read);
 
   Parts parts_;
   // The engine's thread.
@@ -144,6 +146,15 @@ bool CpuExecutor::Obey(Command& command) {
     lanes_.End(*cancel, events_);
   } else if (auto* copy = std::get_if<CopyPage>(&command)) {
     parts_.kv->CopyPage(copy->source, copy->target);
+  } else if (auto* read = std::get_if<ReadPages>(&command)) {
+    Read(*read);
+  } else if (auto* write = std::get_if<WritePages>(&command)) {
+    const std::byte* bytes = write->bytes.data();
+    for (const PageId page : write->pages) {
+      const std::span<std::byte> target = parts_.kv->Page(page);
+      std::memcpy(target.data(), bytes, target.size());
+      bytes += target.size();
+    }
   } else if (auto* set = std::get_if<SetPolicy>(&command)) {
     lanes_.SetPolicy(set->policy);
   } else if (std::holds_alternative<Stop>(command)) {
@@ -155,6 +166,17 @@ bool CpuExecutor::Obey(Command& command) {
     return false;
   }
   return true;  // Park: an idle executor sleeps anyway
+}
+
+void CpuExecutor::Read(const ReadPages& read) {
+  Event event;
+  event.type = EventType::kPages;
+  event.pages = std::make_unique<PageBytes>(PageBytes{.ticket = read.ticket, .bytes = {}});
+  for (const PageId page : read.pages) {
+    const std::span<const std::byte> bytes = parts_.kv->Page(page);
+    event.pages->bytes.insert(event.pages->bytes.end(), bytes.begin(), bytes.end());
+  }
+  events_.push_back(std::move(event));
 }
 
 bool CpuExecutor::RunStep() {
@@ -268,6 +290,10 @@ absl::StatusOr<ExecutorInfo> InfoFor(const ModelConfig& config, const CpuOptions
   info.page_bytes = geometry.PageBytes();
   MK_ASSIGN_OR_RETURN(info.num_pages, PagesFor(options, info.page_bytes, info.max_context));
   info.kv_type = geometry.element_bytes == 4 ? "fp32" : "fp16";
+  // The arithmetic counts: keys of another one would give other tokens.
+  info.page_format = absl::StrCat("cpu ", options.precision == CpuPrecision::kFp32 ? "fp32" : "int16", ", keys ",
+                                  info.kv_type, " transposed, ", geometry.num_layers, " x ", geometry.num_kv_heads,
+                                  " x ", geometry.head_dim, " x ", geometry.page_tokens);
   info.features = (1u << static_cast<std::uint32_t>(Feature::kNumFeatures)) - 1;
   info.max_logprobs = std::min(kMaxLogprobs, config.vocab);
   return info;

@@ -27,8 +27,12 @@ KvPlanes KvStore::Planes(std::int32_t layer, std::int32_t kv_head, const PageId*
 }
 
 void KvStore::CopyPage(PageId source, PageId target) {
+  std::memcpy(Page(target).data(), Page(source).data(), static_cast<std::size_t>(geometry_.PageBytes()));
+}
+
+std::span<std::byte> KvStore::Page(PageId page) {
   const std::int64_t bytes = geometry_.PageBytes();
-  std::memcpy(memory_.data() + target * bytes, memory_.data() + source * bytes, static_cast<std::size_t>(bytes));
+  return {memory_.data() + page * bytes, static_cast<std::size_t>(bytes)};
 }
 
 void KvStore::Poison(std::span<const PageId> pages, std::int32_t first_position) {

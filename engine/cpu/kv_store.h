@@ -23,6 +23,8 @@ class KvStore {
   KvPlanes Planes(std::int32_t layer, std::int32_t kv_head, const PageId* pages) const;
 
   void CopyPage(PageId source, PageId target);
+  // All bytes of a page.
+  std::span<std::byte> Page(PageId page);
 
   // Fills the positions [first_position, end) that `pages`, the page table of a sequence, hold with NaN.
   void Poison(std::span<const PageId> pages, std::int32_t first_position);

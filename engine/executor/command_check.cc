@@ -29,12 +29,23 @@ absl::Status CommandCheck::Check(const Command& command) {
     MK_RETURN_IF_ERROR(CheckPage(copy->source));
     return CheckPage(copy->target);
   }
+  if (const auto* read = std::get_if<ReadPages>(&command)) return CheckTransfer(read->pages);
+  if (const auto* write = std::get_if<WritePages>(&command)) {
+    MK_RETURN_IF_ERROR(CheckTransfer(write->pages));
+    const std::int64_t expected = static_cast<std::int64_t>(write->pages.size()) * info_.page_bytes;
+    return CheckRange("number of page bytes", static_cast<std::int64_t>(write->bytes.size()), expected, expected);
+  }
   if (const auto* set = std::get_if<SetPolicy>(&command)) {
     MK_RETURN_IF_ERROR(CheckRange("policy.max_rows", set->policy.max_rows, 1, layout::kMaxRows));
     MK_RETURN_IF_ERROR(CheckRange("policy.prompt_rows_idle", set->policy.prompt_rows_idle, 1, layout::kMaxRows));
     return CheckRange("policy.prompt_rows_busy", set->policy.prompt_rows_busy, 0, layout::kMaxRows);
   }
   return absl::OkStatus();
+}
+
+absl::Status CommandCheck::CheckTransfer(const std::vector<PageId>& pages) const {
+  if (info_.page_format.empty()) return absl::UnimplementedError("this executor transfers no pages");
+  return CheckPages(pages);
 }
 
 absl::Status CommandCheck::CheckAdmit(const Admit& admit) {

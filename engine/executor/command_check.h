@@ -15,7 +15,8 @@ class CommandCheck {
   explicit CommandCheck(const ExecutorInfo& info)
       : info_(info), lanes_(static_cast<std::size_t>(info.max_lanes), false) {}
 
-  // InvalidArgument naming the field, its value and the limit. Notes the lane of an Admit as taken.
+  // InvalidArgument naming the field, its value and the limit; Unimplemented for page transfers where none are offered.
+  // Notes the lane of an Admit as taken.
   absl::Status Check(const Command& command);
 
   // Frees the lanes of kFinished events.
@@ -24,6 +25,7 @@ class CommandCheck {
   }
 
  private:
+  absl::Status CheckTransfer(const std::vector<PageId>& pages) const;
   absl::Status CheckAdmit(const Admit& command);
   absl::Status CheckTokens(const char* what, const std::vector<TokenId>& tokens) const;
   absl::Status CheckPages(const std::vector<PageId>& pages) const;

@@ -7,6 +7,7 @@
 // Threads: Submit, Drain and Wait belong to one thread, the engine's. The rest may be called from any thread.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -71,6 +72,9 @@ struct ExecutorInfo {
   std::int64_t page_bytes = 0;
   std::int64_t weight_bytes = 0;  // as held in memory
   std::string kv_type;            // "fp16", "fp32", ...
+  // What the bytes of a page mean, beside the model: pages may be written to an executor of the same model and format
+  // only. Empty: ReadPages and WritePages are not offered.
+  std::string page_format;
   std::uint32_t features = 0;     // bit per Feature
   std::int32_t max_logprobs = 0;  // largest n of logprobs and prompt_logprobs
 
@@ -116,6 +120,18 @@ struct CopyPage {
   PageId target = layout::kNoPage;
 };
 
+// Asks for the bytes of pages, whose content is final: kPages follows. No running lane writes them meanwhile.
+struct ReadPages {
+  std::uint64_t ticket = 0;
+  std::vector<PageId> pages;
+};
+
+// Overwrites pages with what ReadPages gave. Ordered before every later Admit; no running lane holds them meanwhile.
+struct WritePages {
+  std::vector<PageId> pages;
+  std::vector<std::byte> bytes;  // [pages.size(), page_bytes]
+};
+
 struct SetPolicy {
   layout::Policy policy;
 };
@@ -126,7 +142,7 @@ struct Park {};
 // Finishes the step in flight, ends every lane with kCancelled, reports kStopped, runs no more.
 struct Stop {};
 
-using Command = std::variant<Admit, GrantPages, Cancel, CopyPage, SetPolicy, Park, Stop>;
+using Command = std::variant<Admit, GrantPages, Cancel, CopyPage, ReadPages, WritePages, SetPolicy, Park, Stop>;
 
 // --- Events. ---
 
@@ -135,6 +151,7 @@ enum class EventType : std::uint8_t {
   kToken,           // one sampled token
   kPromptLogprobs,  // of the prompt token at `position`
   kFinished,        // the lane is free and no step in flight touches its pages any more
+  kPages,           // the bytes that ReadPages asked for
   kStopped,         // after Stop: nothing follows
 };
 
@@ -158,6 +175,11 @@ struct Logprobs {
   std::vector<TokenLogprob> top;  // likeliest first
 };
 
+struct PageBytes {
+  std::uint64_t ticket = 0;      // of the ReadPages
+  std::vector<std::byte> bytes;  // [pages.size(), page_bytes]
+};
+
 struct Event {
   EventType type = EventType::kToken;
   FinishCause cause = FinishCause::kNone;  // kFinished
@@ -167,6 +189,7 @@ struct Event {
   TokenId token = 0;           // kToken, kPromptLogprobs
   std::int32_t kv_length = 0;  // kFinished: positions [0, kv_length) are written
   std::unique_ptr<Logprobs> logprobs;
+  std::unique_ptr<PageBytes> pages;  // kPages, which belongs to no lane
 };
 
 class Executor {

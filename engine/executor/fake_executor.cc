@@ -21,6 +21,7 @@ ExecutorInfo MakeInfo(const FakeOptions& options) {
   info.num_pages = options.num_pages;
   info.page_bytes = std::int64_t{options.page_tokens} * static_cast<std::int64_t>(sizeof(std::uint64_t));
   info.kv_type = "hash";
+  info.page_format = absl::StrCat("fake ", options.page_tokens);
   info.features = options.features;
   info.max_logprobs = options.max_logprobs;
   return info;

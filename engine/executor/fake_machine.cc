@@ -66,6 +66,8 @@ void FakeMachine::Apply(Command& command, std::vector<Event>& events) {
   if (auto* const grant = std::get_if<GrantPages>(&command)) Apply(*grant);
   if (auto* const cancel = std::get_if<Cancel>(&command)) Apply(*cancel, events);
   if (auto* const copy = std::get_if<CopyPage>(&command)) Apply(*copy);
+  if (auto* const read = std::get_if<ReadPages>(&command)) Apply(*read, events);
+  if (auto* const write = std::get_if<WritePages>(&command)) Apply(*write);
   if (auto* const policy = std::get_if<SetPolicy>(&command)) {
     policy_ = policy->policy;
     policy_.max_rows = std::min(policy_.max_rows, options_.max_rows);
@@ -158,6 +160,30 @@ void FakeMachine::Apply(const CopyPage& copy) {
     return Break(absl::InternalError(absl::StrCat("copy of page ", copy.source, " to ", copy.target)));
   }
   pages_.Copy(copy.source, copy.target);
+}
+
+void FakeMachine::Apply(const ReadPages& read, std::vector<Event>& events) {
+  Event event;
+  event.type = EventType::kPages;
+  event.pages = std::make_unique<PageBytes>(PageBytes{.ticket = read.ticket, .bytes = {}});
+  for (const PageId page : read.pages) {
+    if (!pages_.Has(page)) return Break(absl::InternalError(absl::StrCat("reading of page ", page)));
+    const std::span<const std::byte> bytes = pages_.Bytes(page);
+    event.pages->bytes.insert(event.pages->bytes.end(), bytes.begin(), bytes.end());
+  }
+  events.push_back(std::move(event));
+}
+
+void FakeMachine::Apply(const WritePages& write) {
+  const std::size_t page_bytes = options_.page_tokens * sizeof(std::uint64_t);
+  for (std::size_t i = 0; i < write.pages.size(); ++i) {
+    const PageId page = write.pages[i];
+    if (!pages_.Has(page) || write.bytes.size() != write.pages.size() * page_bytes) {
+      return Break(absl::InternalError(absl::StrCat("writing of page ", page, ", ", write.bytes.size(), " bytes for ",
+                                                    write.pages.size(), " pages")));
+    }
+    pages_.Overwrite(page, std::span(write.bytes).subspan(i * page_bytes, page_bytes));
+  }
 }
 
 void FakeMachine::StopAll(std::vector<Event>& events) {

@@ -99,6 +99,8 @@ class FakeMachine {
   void Apply(GrantPages& grant);
   void Apply(const Cancel& cancel, std::vector<Event>& events);
   void Apply(const CopyPage& copy);
+  void Apply(const ReadPages& read, std::vector<Event>& events);
+  void Apply(const WritePages& write);
   void StopAll(std::vector<Event>& events);
   bool AddPages(std::int32_t lane, const std::vector<PageId>& pages, std::int32_t first_writable);
 

@@ -1,6 +1,7 @@
 #include "engine/executor/fake_pages.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace megakernel {
 
@@ -27,6 +28,15 @@ void FakePages::Copy(PageId source, PageId target) {
   num_intrusions_ += references_[target] > 0;
   const auto begin = slots_.begin() + std::int64_t{source} * page_tokens_;
   std::copy(begin, begin + page_tokens_, slots_.begin() + std::int64_t{target} * page_tokens_);
+}
+
+std::span<const std::byte> FakePages::Bytes(PageId page) const {
+  return std::as_bytes(std::span(slots_).subspan(static_cast<std::size_t>(page) * page_tokens_, page_tokens_));
+}
+
+void FakePages::Overwrite(PageId page, std::span<const std::byte> bytes) {
+  num_intrusions_ += references_[page] > 0;
+  std::memcpy(&slots_[static_cast<std::size_t>(page) * page_tokens_], bytes.data(), bytes.size());
 }
 
 }  // namespace megakernel

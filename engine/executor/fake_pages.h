@@ -1,7 +1,9 @@
 // The fake executor's KV memory: one hash for each position of each page, and who refers to which page.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "engine/executor/executor.h"
@@ -26,6 +28,11 @@ class FakePages {
   void Write(const std::vector<PageId>& table, std::int32_t position, std::uint64_t hash);
   // REQUIRES: Has(source) && Has(target).
   void Copy(PageId source, PageId target);
+
+  // A page's slots as bytes. REQUIRES: Has(page).
+  std::span<const std::byte> Bytes(PageId page) const;
+  // REQUIRES: Has(page), as many bytes as a page has.
+  void Overwrite(PageId page, std::span<const std::byte> bytes);
 
   // Changes when a write reached a page table entry other than the writer's own. While it rests, whatever a lane has
   // found in its pages is still there.

@@ -19,15 +19,16 @@ std::atomic<std::uint64_t> allocated_bytes{0};
 
 }  // namespace
 
-void* operator new(std::size_t size) {
+// Not inlined: the compiler would see new's memory given to free, or malloc's to delete, and warn.
+[[gnu::noinline]] void* operator new(std::size_t size) {
   allocated_bytes.fetch_add(size, std::memory_order_relaxed);
   if (void* const memory = std::malloc(size)) return memory;
   throw std::bad_alloc();
 }
-void operator delete(void* memory) noexcept {
+[[gnu::noinline]] void operator delete(void* memory) noexcept {
   std::free(memory);
 }
-void operator delete(void* memory, std::size_t) noexcept {
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept {
   std::free(memory);
 }
 

@@ -153,6 +153,14 @@ absl::StatusOr<SessionInfo> TestEngine::Rollback(const std::string& id, std::int
 absl::StatusOr<SessionInfo> TestEngine::Delete(const std::string& id) {
   return Await<SessionInfo>([&](SessionCallback done) { engine_->DeleteSession(kDefaultTenant, id, std::move(done)); });
 }
+absl::StatusOr<SessionImage> TestEngine::Export(const std::string& id) {
+  return Await<SessionImage>(
+      [&](SessionImageCallback done) { engine_->ExportSession(kDefaultTenant, id, std::move(done)); });
+}
+absl::StatusOr<SessionInfo> TestEngine::Import(SessionImage image, const std::string& tenant) {
+  return Await<SessionInfo>(
+      [&](SessionCallback done) { engine_->ImportSession(tenant, std::move(image), std::nullopt, std::move(done)); });
+}
 absl::StatusOr<SessionPage> TestEngine::List(int page_size, const std::string& page_token) {
   return Await<SessionPage>(
       [&](SessionPageCallback done) { engine_->ListSessions(kDefaultTenant, page_size, page_token, std::move(done)); });

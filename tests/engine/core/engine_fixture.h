@@ -85,6 +85,8 @@ class TestEngine {
   absl::StatusOr<SessionInfo> Fork(const std::string& id, std::optional<std::int32_t> length = std::nullopt);
   absl::StatusOr<SessionInfo> Rollback(const std::string& id, std::int32_t length);
   absl::StatusOr<SessionInfo> Delete(const std::string& id);
+  absl::StatusOr<SessionImage> Export(const std::string& id);
+  absl::StatusOr<SessionInfo> Import(SessionImage image, const std::string& tenant = kDefaultTenant);
   absl::StatusOr<SessionPage> List(int page_size, const std::string& page_token);
 
   // Waits until nothing runs; fails the test when that does not come, or the executor is not well.

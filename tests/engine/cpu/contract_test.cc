@@ -290,6 +290,9 @@ TEST(ContractTest, CommandsThatBreakTheContractAreNamed) {
       {Cancel{100, 1}, "lane is 100"},
       {CopyPage{0, 1000}, "page is 1000"},
       {CopyPage{-1, 0}, "page is -1"},
+      {ReadPages{1, {1000}}, "page is 1000"},
+      {WritePages{{-1}, {}}, "page is -1"},
+      {WritePages{{0}, {}}, "number of page bytes is 0"},
       {SetPolicy{{0, 1, 1}}, "policy.max_rows is 0"},
   };
   for (const auto& [command, message] : bad) {

@@ -204,6 +204,32 @@ TEST(IdentityTest, CachedPrefixAndFork) {
   }
 }
 
+TEST(IdentityTest, PagesThroughAnotherExecutor) {
+  for (std::int32_t page_tokens : {4, 64}) {
+    SCOPED_TRACE(page_tokens);
+    CpuOptions options = Base();
+    options.page_tokens = page_tokens;
+    options.num_pages = 1000;
+    Runner first = NewRunner(TestModel(), options);
+    Ask ask;
+    ask.tokens = RandomTokens(150, 250, 99);
+    ask.max_tokens = 20;
+    ask.pages = first.Pages(170);
+    const Outcome whole = first.Run(ask);
+
+    Runner second = NewRunner(TestModel(), options);
+    EXPECT_EQ(first.executor().info().page_format, second.executor().info().page_format);
+    second.Pages(3 * page_tokens);  // other ids
+    const std::int32_t full = 149 / page_tokens;
+    const std::vector<PageId> source(ask.pages.begin(), ask.pages.begin() + full);
+    ask.pages = second.Pages(170);
+    const std::vector<PageId> target(ask.pages.begin(), ask.pages.begin() + full);
+    ASSERT_TRUE(second.executor().Submit(WritePages{.pages = target, .bytes = first.ReadBytes(source)}).ok());
+    ask.kv_length = full * page_tokens;
+    EXPECT_TRUE(SameText(whole, second.Run(ask)));
+  }
+}
+
 TEST(IdentityTest, SampledTextToo) {
   std::vector<Ask> prompts = Prompts(250);
   for (std::size_t i = 0; i < prompts.size(); ++i) {

@@ -71,9 +71,23 @@ Outcome& Runner::UntilTokens(std::uint32_t epoch, std::size_t num_tokens) {
   return outcome;
 }
 
+std::vector<std::byte> Runner::ReadBytes(const std::vector<PageId>& pages) {
+  const std::uint64_t ticket = next_ticket_++;
+  EXPECT_TRUE(executor_->Submit(ReadPages{.ticket = ticket, .pages = pages}).ok());
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  while (!bytes_.contains(ticket) && absl::Now() < deadline) Pump();
+  EXPECT_TRUE(bytes_.contains(ticket)) << "no kPages";
+  return bytes_[ticket];
+}
+
 void Runner::Take(const Event& event) {
   if (event.type == EventType::kStopped) {
     stopped_ = true;
+    return;
+  }
+  if (event.type == EventType::kPages) {
+    ASSERT_NE(event.pages, nullptr);
+    bytes_[event.pages->ticket] = event.pages->bytes;
     return;
   }
   ASSERT_TRUE(outcomes_.contains(event.epoch));
@@ -103,6 +117,7 @@ void Runner::Take(const Event& event) {
       outcome.kv_length = event.kv_length;
       lane_taken_[event.lane] = false;
       break;
+    case EventType::kPages:
     case EventType::kStopped:
       break;
   }

@@ -1,6 +1,7 @@
 // Drives an executor by hand: admits sequences with pages of their own and collects what comes out.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -64,6 +65,8 @@ class Runner {
   // One Wait and Drain; returns the events seen.
   int Pump();
   bool stopped() const { return stopped_; }
+  // The bytes of pages, read through the executor; fails the test after 60 s.
+  std::vector<std::byte> ReadBytes(const std::vector<PageId>& pages);
 
   // Start and Finish.
   Outcome Run(const Ask& ask) { return Finish(Start(ask)); }
@@ -75,6 +78,8 @@ class Runner {
   std::uint32_t next_epoch_ = 1;
   PageId next_page_ = 0;
   bool stopped_ = false;
+  std::uint64_t next_ticket_ = 1;
+  std::map<std::uint64_t, std::vector<std::byte>> bytes_;  // by ticket
   std::map<std::uint32_t, std::int32_t> lane_of_;
   std::map<std::uint32_t, Outcome> outcomes_;
   std::vector<bool> lane_taken_ = std::vector<bool>(layout::kMaxLanes, false);
