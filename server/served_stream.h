@@ -17,13 +17,12 @@
 namespace megakernel {
 
 // The methods whose calls the streams below serve; the rest of the service is on the callback API.
-using StreamingMethods = v1::InferenceService::WithAsyncMethod_Generate<
-    v1::InferenceService::WithAsyncMethod_Decode<v1::InferenceService::WithCallbackMethod_Tokenize<
-        v1::InferenceService::WithCallbackMethod_Detokenize<
-            v1::InferenceService::WithCallbackMethod_GetModel<v1::InferenceService::Service>>>>>;
+using StreamingMethods = v1::InferenceService::WithAsyncMethod_Generate<v1::InferenceService::WithAsyncMethod_Decode<
+    v1::InferenceService::WithCallbackMethod_Tokenize<v1::InferenceService::WithCallbackMethod_Detokenize<
+        v1::InferenceService::WithCallbackMethod_GetModel<v1::InferenceService::Service>>>>>;
 
-// What both kinds have in common: the order of events. Deletes itself when every operation has completed. Events come on
-// the loop's thread, operations are started from any.
+// What both kinds have in common: the order of events. Deletes itself when every operation has completed. Events come
+// on the loop's thread, operations are started from any.
 class ServedStream {
  public:
   ServedStream(const ServedStream&) = delete;

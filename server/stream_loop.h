@@ -1,4 +1,5 @@
-// The one thread that runs the streaming calls: it takes what gRPC has completed and writes what the engine has produced.
+// The one thread that runs the streaming calls: it takes what gRPC has completed and writes what the engine has
+// produced.
 //
 // One thread on purpose. The tokens of a step come for many streams at once; one thread writes them all before it looks
 // at the first completion, so nothing is woken for each of them, and a connection's sockets send them in one piece.

@@ -1,5 +1,5 @@
-// The client of `megakernel-bench serve`: a process of its own, so that it shares the server's processors, as a client on
-// the same machine does, and none of its threads, which a client never does.
+// The client of `megakernel-bench serve`: a process of its own, so that it shares the server's processors, as a client
+// on the same machine does, and none of its threads, which a client never does.
 #pragma once
 
 #include <sys/types.h>

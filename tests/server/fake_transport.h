@@ -4,9 +4,11 @@
 
 #include <deque>
 #include <functional>
+#include <latch>
 #include <memory>
 #include <optional>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -28,6 +30,12 @@ class Loop final : public Pump {
   void Post(std::function<void()> task) {
     MutexLock lock(&mutex_);
     tasks_.push_back(std::move(task));
+  }
+  // Waits until what was posted so far has run. Not from the loop's own thread.
+  void Flush() {
+    std::latch flushed(1);
+    Post([&] { flushed.count_down(); });
+    flushed.wait();
   }
   void Enter(std::shared_ptr<Pumped> call) override {
     Post([call = std::move(call)] { call->PumpTokens(); });
@@ -58,16 +66,17 @@ class Loop final : public Pump {
 template <typename Call, typename Request, typename Response>
 class FakeTransport final : public DuplexTransport<Request, Response> {
  public:
-  // `call` is set before anything is sent.
   explicit FakeTransport(Loop& loop) : loop_(loop) {}
-  void Attach(Call* call) { call_ = call; }
+  ~FakeTransport() override { loop_.Flush(); }
+  // Before anything is sent. Held until its OnDone.
+  void Attach(std::shared_ptr<Call> call) { call_ = std::move(call); }
 
   void StartWrite(const Response& message, bool) override {
     MutexLock lock(&mutex_);
     MK_CHECK(!writing_ && !status_);
     writing_ = true;
     received_.push_back(message);
-    loop_.Post([this] { WriteDone(); });
+    if (!held_) loop_.Post([this] { WriteDone(); });
   }
   void StartWriteAndFinish(const Response& message) override {
     MutexLock lock(&mutex_);
@@ -82,8 +91,43 @@ class FakeTransport final : public DuplexTransport<Request, Response> {
     status_ = status;
     loop_.Post([this] { Done(); });
   }
-  void StartRead(Request&) override {}
+  void StartRead(Request& message) override {
+    MutexLock lock(&mutex_);
+    MK_CHECK(incoming_ == nullptr);
+    incoming_ = &message;
+    loop_.Post([this] { Deliver(); });
+  }
 
+  // The client's side: messages, then the end of its sending.
+  void Send(const Request& message) {
+    MutexLock lock(&mutex_);
+    sent_.push_back(message);
+    loop_.Post([this] { Deliver(); });
+  }
+  void CloseSending() {
+    MutexLock lock(&mutex_);
+    sending_closed_ = true;
+    loop_.Post([this] { Deliver(); });
+  }
+  // The client goes.
+  void Break() {
+    loop_.Post([this] {
+      if (call_ != nullptr) call_->OnCancel();
+    });
+  }
+  // While held, a write that was started does not end: a client that does not read.
+  void HoldWrites(bool held) {
+    MutexLock lock(&mutex_);
+    held_ = held;
+    if (!held && writing_) loop_.Post([this] { WriteDone(); });
+  }
+
+  // Blocks until `count` messages were sent, or the status.
+  std::vector<Response> AwaitReceived(std::size_t count) {
+    MutexLock lock(&mutex_);
+    mutex_.Await([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return received_.size() >= count || status_; });
+    return received_;
+  }
   // Blocks until the call's OnDone has returned.
   absl::Status AwaitDone() {
     MutexLock lock(&mutex_);
@@ -111,17 +155,46 @@ class FakeTransport final : public DuplexTransport<Request, Response> {
     if (broken) call_->OnCancel();
     call_->OnWriteDone(!broken);
   }
+  // Gives the read that waits what has been sent, in order.
+  void Deliver() {
+    bool ok;
+    {
+      MutexLock lock(&mutex_);
+      if (incoming_ == nullptr || (sent_.empty() && !sending_closed_)) return;
+      ok = !sent_.empty();
+      if (ok) {
+        *incoming_ = std::move(sent_.front());
+        sent_.pop_front();
+      }
+      incoming_ = nullptr;
+    }
+    if constexpr (requires(Call & call) { call.OnReadDone(true); }) call_->OnReadDone(ok);
+  }
+  // A read that waits fails first.
   void Done() {
+    bool reading;
+    {
+      MutexLock lock(&mutex_);
+      reading = std::exchange(incoming_, nullptr) != nullptr;
+    }
+    if constexpr (requires(Call & call) { call.OnReadDone(false); }) {
+      if (reading) call_->OnReadDone(false);
+    }
     call_->OnDone();
+    call_ = nullptr;
     MutexLock lock(&mutex_);
     done_ = true;
   }
 
   Loop& loop_;
-  Call* call_ = nullptr;
+  std::shared_ptr<Call> call_;
   Mutex mutex_;
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool held_ ABSL_GUARDED_BY(mutex_) = false;
   bool done_ ABSL_GUARDED_BY(mutex_) = false;
+  Request* incoming_ ABSL_GUARDED_BY(mutex_) = nullptr;  // the read that waits
+  std::deque<Request> sent_ ABSL_GUARDED_BY(mutex_);
+  bool sending_closed_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<std::size_t> break_after_ ABSL_GUARDED_BY(mutex_);
   std::optional<absl::Status> status_ ABSL_GUARDED_BY(mutex_);
   std::vector<Response> received_ ABSL_GUARDED_BY(mutex_);

@@ -1,42 +1,23 @@
-// The calls' state machines on engine and fake executor, with a transport in memory: no gRPC, so that the thread
+// Generate's state machine on engine and fake executor, with a transport in memory: no gRPC, so that the thread
 // sanitizer sees every line.
+#include "server/generate_call.h"
+
 #include <gtest/gtest.h>
 
 #include <memory>
 #include <thread>
 #include <vector>
 
-#include "engine/core/engine.h"
-#include "engine/executor/fake_executor.h"
 #include "engine/text/tokenizer.h"
-#include "server/byte_model.h"
-#include "server/generate_call.h"
-#include "tests/server/fake_transport.h"
+#include "tests/server/call_fixture.h"
 
 namespace megakernel::testing {
 namespace {
 
 using Transport = FakeTransport<GenerateCall, v1::GenerateRequest, v1::GenerateResponse>;
 
-class Calls : public ::testing::Test {
+class Calls : public CallFixture {
  protected:
-  Calls() : model_(NewByteModel(4096)), tasks_(1) {
-    fake_.vocab = kByteModelVocab;
-    fake_.first_token = kByteModelFirstWord;
-    fake_.step_time = absl::Microseconds(100);
-    auto engine = Engine::Create(EngineOptions(), model_.get(), std::make_unique<FakeExecutor>(fake_), &clock_);
-    MK_CHECK(engine.ok());
-    engine_ = *std::move(engine);
-    context_.reset(new CallContext{.engine = *engine_,
-                                   .clock = clock_,
-                                   .encoder = PromptEncoder(*model_),
-                                   .tasks = tasks_,
-                                   .pump = pump_,
-                                   .live_calls = live_calls_,
-                                   .write_latency = write_latency_,
-                                   .instance_id = "test"});
-  }
-
   static v1::GenerateRequest Request(int max_tokens) {
     v1::GenerateRequest request;
     request.set_text("hello");
@@ -50,7 +31,7 @@ class Calls : public ::testing::Test {
                        std::vector<TokenId>* tokens) {
     Transport transport(loop);
     const auto call = std::make_shared<GenerateCall>(*context_, transport);
-    transport.Attach(call.get());
+    transport.Attach(call);
     if (break_after > 0) transport.BreakAfter(break_after);
     call->Start(request, absl::Now() + absl::Seconds(60));
     const absl::Status status = transport.AwaitDone();
@@ -59,16 +40,6 @@ class Calls : public ::testing::Test {
     }
     return status;
   }
-
-  SteadyClock clock_;
-  FakeOptions fake_;
-  std::unique_ptr<Model> model_;
-  std::unique_ptr<Engine> engine_;
-  WriteLatency write_latency_;
-  LiveCalls live_calls_;
-  TaskPool tasks_;
-  Loop pump_;
-  std::unique_ptr<CallContext> context_;
 };
 
 TEST_F(Calls, GenerateDeliversEveryToken) {
