@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "kernels/layout/program.h"
 
 namespace megakernel {
 
@@ -28,7 +29,7 @@ struct ServerOptions {
   std::int64_t kv_memory = 0;
   std::int64_t page_tokens = 64;
   std::int64_t persistent_blocks = 0;
-  std::int64_t threads_per_block = 640;
+  std::int64_t threads_per_block = layout::kThreads;
   std::string kv_layout = "head-major";
 
   std::int64_t max_context = 0;
@@ -43,6 +44,11 @@ struct ServerOptions {
   bool reflection = true;
   absl::Duration drain_timeout = absl::Seconds(15);
   std::int64_t stream_buffer = 4096;
+  absl::Duration write_timeout = absl::Seconds(30);
+  absl::Duration keepalive_time = absl::Minutes(1);
+  absl::Duration keepalive_timeout = absl::Seconds(20);
+  absl::Duration max_connection_age = absl::ZeroDuration();  // never
+  std::int64_t max_request_size = 16 << 20;
   std::string log_level = "info";
 
   absl::Duration fake_step_time = absl::ZeroDuration();

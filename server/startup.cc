@@ -11,7 +11,6 @@
 #include "engine/cpu/processor_count.h"
 #include "engine/executor/fake_executor.h"
 #include "kernels/layout/kv_page.h"
-#include "kernels/layout/program.h"
 #include "server/byte_model.h"
 #include "server/memory_budget.h"
 #include "server/option_values.h"
@@ -96,7 +95,6 @@ absl::StatusOr<std::unique_ptr<Executor>> MakeCpu(const ServerOptions& options, 
 #if defined(MEGAKERNEL_CUDA)
 // Rows of a step: more lanes would take turns.
 constexpr std::int64_t kCudaLanes = 8;
-static_assert(layout::kThreads == 640, "the only legal value of --threads-per-block");
 
 absl::StatusOr<std::unique_ptr<Executor>> MakeCuda(const ServerOptions& options, const Model& model) {
   if (options.precision != "default") {

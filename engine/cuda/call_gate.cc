@@ -27,6 +27,8 @@ const char* CudaCallName(CudaCall call) {
       return "cudaStreamDestroy";
     case CudaCall::kEventCreate:
       return "cudaEventCreateWithFlags";
+    case CudaCall::kEventDestroy:
+      return "cudaEventDestroy";
     case CudaCall::kPrepareKernel:
       return "cudaFuncSetAttribute";
     case CudaCall::kLaunch:

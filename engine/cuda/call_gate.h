@@ -20,6 +20,7 @@ enum class CudaCall {
   kStreamCreate,
   kStreamDestroy,
   kEventCreate,
+  kEventDestroy,
   kPrepareKernel,  // loads code, sets function attributes
   kLaunch,
   kMemset,

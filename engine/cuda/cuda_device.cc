@@ -2,6 +2,7 @@
 
 #include <cuda_runtime.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -16,6 +17,8 @@ namespace megakernel {
 namespace {
 
 constexpr std::int64_t kAlignment = 1024;
+// How long the copy of a page, some megabytes, may take.
+constexpr std::chrono::seconds kCopyTime{2};
 
 std::int64_t Aligned(std::int64_t bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
@@ -46,6 +49,9 @@ struct CudaDevice::Memory {
   layout::Program program;
   CallGate gate;
   cudaStream_t stream = nullptr;
+  cudaStream_t copies = nullptr;  // of pages, beside the kernel
+  cudaEvent_t copied = nullptr;
+  std::byte* staging = nullptr;  // pinned, one page
   std::uint8_t* arena = nullptr;
   std::byte* pinned = nullptr;  // mailbox, then the scheduler's first state
   layout::SchedulerState* first_state = nullptr;
@@ -56,6 +62,8 @@ struct CudaDevice::Memory {
   ~Memory();
   absl::Status Take(int device_id);
   absl::Status Poison();
+  // Copies one page through `staging` and waits for it by looking, which is allowed beside the kernel.
+  absl::Status CopyPage(void* target, const void* source, cudaMemcpyKind kind);
 };
 
 absl::StatusOr<DeviceFacts> ReadDeviceFacts(int device) {
@@ -102,6 +110,8 @@ CudaDevice::Memory::~Memory() {
   gate.SetResident(false);
   if (arena != nullptr) (void)CallCuda(gate, CudaCall::kFree, [&] { return cudaFree(arena); });
   if (pinned != nullptr) (void)CallCuda(gate, CudaCall::kFreeHost, [&] { return cudaFreeHost(pinned); });
+  if (copied != nullptr) (void)CallCuda(gate, CudaCall::kEventDestroy, [&] { return cudaEventDestroy(copied); });
+  if (copies != nullptr) (void)CallCuda(gate, CudaCall::kStreamDestroy, [&] { return cudaStreamDestroy(copies); });
   if (stream != nullptr) (void)CallCuda(gate, CudaCall::kStreamDestroy, [&] { return cudaStreamDestroy(stream); });
 }
 
@@ -117,15 +127,20 @@ absl::Status CudaDevice::Memory::Take(int device_id) {
         program.kv.PageBytes(), " bytes and the workspace need ", places.total, " bytes: ", status.message()));
   }
   const std::size_t mailbox_bytes = host::MailboxBytes(program);
-  const std::size_t bytes = mailbox_bytes + sizeof(layout::SchedulerState);
+  const std::size_t bytes = mailbox_bytes + sizeof(layout::SchedulerState) + program.kv.PageBytes();
   MK_RETURN_IF_ERROR(CallCuda(gate, CudaCall::kHostAlloc, [&] {
     return cudaHostAlloc(reinterpret_cast<void**>(&pinned), bytes, cudaHostAllocMapped | cudaHostAllocPortable);
   }));
   std::memset(pinned, 0, bytes);
   mailbox = host::PlaceMailbox(program, pinned);
   first_state = reinterpret_cast<layout::SchedulerState*>(pinned + mailbox_bytes);
+  staging = pinned + mailbox_bytes + sizeof(layout::SchedulerState);
   MK_RETURN_IF_ERROR(CallCuda(gate, CudaCall::kStreamCreate,
                               [&] { return cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking); }));
+  MK_RETURN_IF_ERROR(CallCuda(gate, CudaCall::kStreamCreate,
+                              [&] { return cudaStreamCreateWithFlags(&copies, cudaStreamNonBlocking); }));
+  MK_RETURN_IF_ERROR(CallCuda(gate, CudaCall::kEventCreate,
+                              [&] { return cudaEventCreateWithFlags(&copied, cudaEventDisableTiming); }));
   args.program = program;
   args.weights = arena + places.weights;
   args.workspace = arena + places.workspace;
@@ -143,6 +158,21 @@ absl::Status CudaDevice::Memory::Poison() {
   const auto bytes = static_cast<std::size_t>(program.kv.PageBytes() * program.num_kv_pages);
   MK_RETURN_IF_ERROR(CallCuda(gate, CudaCall::kMemset, [&] { return cudaMemsetAsync(args.kv, 0xff, bytes, stream); }));
   return CallCuda(gate, CudaCall::kSynchronize, [&] { return cudaStreamSynchronize(stream); });
+}
+
+absl::Status CudaDevice::Memory::CopyPage(void* target, const void* source, cudaMemcpyKind kind) {
+  const auto bytes = static_cast<std::size_t>(program.kv.PageBytes());
+  MK_RETURN_IF_ERROR(CallCuda(gate, CudaCall::kMemcpyAsyncPinned,
+                              [&] { return cudaMemcpyAsync(target, source, bytes, kind, copies); }));
+  MK_RETURN_IF_ERROR(CallCuda(gate, CudaCall::kEventRecord, [&] { return cudaEventRecord(copied, copies); }));
+  const auto deadline = std::chrono::steady_clock::now() + kCopyTime;
+  while (true) {
+    MK_RETURN_IF_ERROR(gate.Enter(CudaCall::kEventQuery));
+    const cudaError_t state = cudaEventQuery(copied);
+    if (state != cudaErrorNotReady) return CudaStatus(CudaCall::kEventQuery, state);
+    if (std::chrono::steady_clock::now() > deadline)
+      return absl::DeadlineExceededError("the copy of a page takes too long");
+  }
 }
 
 CudaDevice::CudaDevice(std::unique_ptr<Memory> memory) : memory_(std::move(memory)) {}
@@ -228,6 +258,36 @@ host::KernelState CudaDevice::State(std::string& error) const {
   }
   error = std::string(CudaStatus(CudaCall::kStreamQuery, result).message());
   return host::KernelState::kFailed;
+}
+
+bool CudaDevice::ReadPages(std::span<const std::int32_t> pages, std::byte* bytes, std::string& error) {
+  Memory& m = *memory_;
+  const std::int64_t page_bytes = m.program.kv.PageBytes();
+  for (const std::int32_t page : pages) {
+    const absl::Status status = m.CopyPage(m.staging, m.args.kv + page * page_bytes, cudaMemcpyDeviceToHost);
+    if (!status.ok()) {
+      error = std::string(status.message());
+      return false;
+    }
+    std::memcpy(bytes, m.staging, static_cast<std::size_t>(page_bytes));
+    bytes += page_bytes;
+  }
+  return true;
+}
+
+bool CudaDevice::WritePages(std::span<const std::int32_t> pages, const std::byte* bytes, std::string& error) {
+  Memory& m = *memory_;
+  const std::int64_t page_bytes = m.program.kv.PageBytes();
+  for (const std::int32_t page : pages) {
+    std::memcpy(m.staging, bytes, static_cast<std::size_t>(page_bytes));
+    const absl::Status status = m.CopyPage(m.args.kv + page * page_bytes, m.staging, cudaMemcpyHostToDevice);
+    if (!status.ok()) {
+      error = std::string(status.message());
+      return false;
+    }
+    bytes += page_bytes;
+  }
+  return true;
 }
 
 }  // namespace megakernel

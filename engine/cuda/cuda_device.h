@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -36,6 +37,8 @@ class CudaDevice final : public host::ResidentDevice {
   const host::MailboxMemory& mailbox() const override;
   bool Launch(const host::LaunchRequest& request, std::string& error) override;
   host::KernelState State(std::string& error) const override;
+  bool ReadPages(std::span<const std::int32_t> pages, std::byte* bytes, std::string& error) override;
+  bool WritePages(std::span<const std::int32_t> pages, const std::byte* bytes, std::string& error) override;
 
   // --- While no kernel runs ---
   // Copies from the workspace, as the last launch left it.

@@ -118,6 +118,8 @@ ExecutorInfo ResidentInfo(const layout::Program& program, const std::string& dev
   info.page_bytes = program.kv.PageBytes();
   info.weight_bytes = program.weight_bytes;
   info.kv_type = "fp16";
+  info.page_format = absl::StrCat("cuda fp16, ", program.kv.layout == layout::KvLayout::kHeadMajor ? "head" : "token",
+                                  "-major, operand order 1, ", program.kv.page_tokens, " tokens");
   for (const Feature feature : {Feature::kTemperature, Feature::kTopK, Feature::kTopP, Feature::kMinP}) {
     info.features |= 1u << static_cast<std::uint32_t>(feature);
   }

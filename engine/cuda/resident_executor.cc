@@ -57,6 +57,12 @@ class ResidentExecutor final : public Executor {
 
  private:
   absl::Status SubmitAdmit(const Admit& admit);
+  absl::Status SubmitGrant(const GrantPages& grant);
+  // Pages are copied at once, after what was submitted before: the kernel goes on meanwhile.
+  absl::Status CopyOut(const megakernel::ReadPages& read);
+  absl::Status CopyIn(const megakernel::WritePages& write);
+  // Until the kernel has carried out every command: a step at most.
+  absl::Status AwaitConsumed();
   absl::Status Send(const layout::CommandLine& line);
   // Takes what the kernel wrote; true when there is something for Drain.
   bool Collect();
@@ -127,6 +133,48 @@ absl::Status ResidentExecutor::SubmitAdmit(const Admit& admit) {
   return Send(AdmitLine(admit));
 }
 
+absl::Status ResidentExecutor::SubmitGrant(const GrantPages& grant) {
+  LanePages& lane = lanes_[grant.lane];
+  if (!lane.open || lane.epoch != grant.epoch) return absl::OkStatus();
+  MK_RETURN_IF_ERROR(CheckPageCount(lane.num_pages + grant.pages.size(), info_));
+  resident_.mailbox().WritePages(grant.lane, lane.num_pages, grant.pages);
+  lane.num_pages += static_cast<std::int32_t>(grant.pages.size());
+  return Send(GrantLine(grant, lane.num_pages));
+}
+
+absl::Status ResidentExecutor::AwaitConsumed() {
+  while (resident_.mailbox().Unconsumed() > 0) {
+    Collect();
+    if (failed_.load()) return absl::UnavailableError(Health().message());
+    std::this_thread::yield();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ResidentExecutor::CopyOut(const megakernel::ReadPages& read) {
+  MK_RETURN_IF_ERROR(AwaitConsumed());
+  Event event;
+  event.type = EventType::kPages;
+  event.pages = std::make_unique<PageBytes>();
+  event.pages->ticket = read.ticket;
+  event.pages->bytes.resize(read.pages.size() * static_cast<std::size_t>(info_.page_bytes));
+  std::string error;
+  if (!device_->ReadPages(read.pages, event.pages->bytes.data(), error)) {
+    Fail(error);
+    return absl::UnavailableError(error);
+  }
+  ready_.push_back(std::move(event));
+  return absl::OkStatus();
+}
+
+absl::Status ResidentExecutor::CopyIn(const megakernel::WritePages& write) {
+  MK_RETURN_IF_ERROR(AwaitConsumed());
+  std::string error;
+  if (device_->WritePages(write.pages, write.bytes.data(), error)) return absl::OkStatus();
+  Fail(error);
+  return absl::UnavailableError(error);
+}
+
 absl::Status ResidentExecutor::Submit(Command command) {
   if (stop_sent_) return absl::UnavailableError("the executor has stopped");
   if (failed_.load()) return absl::UnavailableError(Health().message());
@@ -140,14 +188,9 @@ absl::Status ResidentExecutor::Submit(Command command) {
   }
   MK_RETURN_IF_ERROR(check_.Check(command));
   if (const auto* admit = std::get_if<Admit>(&command)) return SubmitAdmit(*admit);
-  if (const auto* grant = std::get_if<GrantPages>(&command)) {
-    LanePages& lane = lanes_[grant->lane];
-    if (!lane.open || lane.epoch != grant->epoch) return absl::OkStatus();
-    MK_RETURN_IF_ERROR(CheckPageCount(lane.num_pages + grant->pages.size(), info_));
-    resident_.mailbox().WritePages(grant->lane, lane.num_pages, grant->pages);
-    lane.num_pages += static_cast<std::int32_t>(grant->pages.size());
-    return Send(GrantLine(*grant, lane.num_pages));
-  }
+  if (const auto* grant = std::get_if<GrantPages>(&command)) return SubmitGrant(*grant);
+  if (const auto* read = std::get_if<megakernel::ReadPages>(&command)) return CopyOut(*read);
+  if (const auto* write = std::get_if<megakernel::WritePages>(&command)) return CopyIn(*write);
   if (std::holds_alternative<Park>(command) && !resident_.running()) return absl::OkStatus();
   return Send(PlainLine(command));
 }

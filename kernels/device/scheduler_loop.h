@@ -158,7 +158,9 @@ struct SchedulerLoop {
         default:
           break;
       }
-      Words::StoreReleaseSystem(&args.control->commands_consumed, next_command++);
+      ++next_command;
+      // A copy is consumed when it is done (CopyPage).
+      if (copy_source < 0) Words::StoreReleaseSystem(&args.control->commands_consumed, next_command - 1);
     }
   }
 

@@ -9,7 +9,9 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "kernels/host/mailbox.h"
@@ -38,6 +40,10 @@ class ResidentDevice {
   virtual bool Launch(const LaunchRequest& request, std::string& error) = 0;
   // `error` is set when the kernel has failed.
   virtual KernelState State(std::string& error) const = 0;
+  // Copies whole pages, whether a kernel runs or not: `bytes` is [pages.size(), page bytes]. Returns when it is done.
+  // False when it failed; `error` says why.
+  virtual bool ReadPages(std::span<const std::int32_t> pages, std::byte* bytes, std::string& error) = 0;
+  virtual bool WritePages(std::span<const std::int32_t> pages, const std::byte* bytes, std::string& error) = 0;
 };
 
 // SchedulerState as a launch needs it.

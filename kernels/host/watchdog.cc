@@ -21,6 +21,8 @@ const char* Meaning(layout::FaultCode code) {
       return "a weight tile did not arrive in slot";
     case layout::FaultCode::kStepTimeout:
       return "the scheduler got no results of step";
+    case layout::FaultCode::kSharedBase:
+      return "shared memory does not begin where the kernel was compiled for, but at";
   }
   return "unknown fault";
 }

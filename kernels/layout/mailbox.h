@@ -64,7 +64,7 @@ static_assert(sizeof(EventLine) == 32);
 // Pinned host memory. Host writes: events_drained. Kernel writes: the rest.
 struct MailboxControl {
   alignas(64) std::uint64_t events_drained = 0;
-  alignas(64) std::uint64_t commands_consumed = 0;
+  alignas(64) std::uint64_t commands_consumed = 0;  // carried out, but for the steps that they lead to
   std::uint64_t heartbeat = 0;     // rises with every completed step and every idle look at the mailbox, never falls
   std::uint64_t steps = 0;         // steps completed since the launch
   std::uint64_t fault = 0;         // 0, or FaultCode << 32 | block << 16 | warp, written before the kernel traps
@@ -77,6 +77,7 @@ enum class FaultCode : std::uint32_t {
   kPacketTimeout,  // a packet of the awaited epoch did not come
   kTileTimeout,    // a weight tile did not arrive
   kStepTimeout,    // the results of a step did not come to the scheduler
+  kSharedBase,     // dynamic shared memory does not start where the kernel was compiled for (detail: where)
 };
 
 // Per lane, pinned host memory: written by the host before the command that names it. The host does not touch a lane's

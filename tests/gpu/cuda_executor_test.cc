@@ -140,6 +140,25 @@ TEST_P(CudaExecutorTest, PrefilledAndCopiedPagesAreContinued) {
   EXPECT_EQ(runner.Run(rest).tokens, expected);
 }
 
+TEST_P(CudaExecutorTest, PagesThatWereReadAndWrittenElsewhereAreContinued) {
+  Runner runner = NewCudaRunner(model(), SmallGpu());
+  const Ask whole = GpuPrompt(model(), 150, 30);
+  const std::vector<TokenId> expected = runner.Run(whole).tokens;
+  Ask prefill = whole;
+  prefill.pages = runner.Pages(180);
+  prefill.prefill_only = true;
+  prefill.max_tokens = 0;
+  runner.Run(prefill);
+  const std::uint32_t other = runner.Start(GpuPrompt(model(), 20, 1500));  // the kernel runs meanwhile
+  const std::vector<std::byte> bytes = runner.ReadBytes(prefill.pages);
+  Ask rest = whole;
+  rest.kv_length = 149;
+  rest.pages = runner.Pages(180);
+  EXPECT_TRUE(runner.executor().Submit(WritePages{rest.pages, bytes}).ok());
+  EXPECT_EQ(runner.Run(rest).tokens, expected);
+  EXPECT_EQ(runner.Finish(other).tokens.size(), 1500u);
+}
+
 TEST_P(CudaExecutorTest, ParksAndWakes) {
   CudaOptions options = SmallGpu();
   options.park_after_us = 300;

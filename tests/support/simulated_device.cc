@@ -134,6 +134,24 @@ host::KernelState SimulatedDevice::State(std::string& error) const {
   return state;
 }
 
+bool SimulatedDevice::ReadPages(std::span<const std::int32_t> pages, std::byte* bytes, std::string&) {
+  const std::size_t tokens = program_.kv.page_tokens;
+  for (const std::int32_t page : pages) {
+    std::memcpy(bytes, &slots_.at(page * tokens), tokens * sizeof(std::uint64_t));
+    bytes += program_.kv.PageBytes();
+  }
+  return true;
+}
+
+bool SimulatedDevice::WritePages(std::span<const std::int32_t> pages, const std::byte* bytes, std::string&) {
+  const std::size_t tokens = program_.kv.page_tokens;
+  for (const std::int32_t page : pages) {
+    std::memcpy(&slots_.at(page * tokens), bytes, tokens * sizeof(std::uint64_t));
+    bytes += program_.kv.PageBytes();
+  }
+  return true;
+}
+
 void SimulatedDevice::CheckAlive() {
   while (fault_.load(std::memory_order_relaxed) == SimulatedFault::kFrozen && !over_.load()) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));

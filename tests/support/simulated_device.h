@@ -43,6 +43,9 @@ class SimulatedDevice final : public host::ResidentDevice {
   const host::MailboxMemory& mailbox() const override { return mailbox_; }
   bool Launch(const host::LaunchRequest& request, std::string& error) override;
   host::KernelState State(std::string& error) const override;
+  // A page's bytes begin with the hashes of its positions.
+  bool ReadPages(std::span<const std::int32_t> pages, std::byte* bytes, std::string& error) override;
+  bool WritePages(std::span<const std::int32_t> pages, const std::byte* bytes, std::string& error) override;
 
   // --- For tests; any thread ---
   void Inject(SimulatedFault fault) { fault_.store(fault); }

@@ -70,10 +70,11 @@ TEST(CallGateTest, BesideTheKernelOnlyTheListIsAllowed) {
        {CudaCall::kMemcpyAsyncPinned, CudaCall::kEventRecord, CudaCall::kEventQuery, CudaCall::kStreamQuery}) {
     EXPECT_TRUE(gate.Enter(call).ok()) << CudaCallName(call);
   }
-  for (const CudaCall call : {CudaCall::kMalloc, CudaCall::kFree, CudaCall::kHostAlloc, CudaCall::kFreeHost,
-                              CudaCall::kMemcpy, CudaCall::kMemset, CudaCall::kSynchronize, CudaCall::kStreamCreate,
-                              CudaCall::kStreamDestroy, CudaCall::kEventCreate, CudaCall::kPrepareKernel,
-                              CudaCall::kLaunch, CudaCall::kQueryDevices, CudaCall::kSetDevice}) {
+  for (const CudaCall call :
+       {CudaCall::kMalloc, CudaCall::kFree, CudaCall::kHostAlloc, CudaCall::kFreeHost, CudaCall::kMemcpy,
+        CudaCall::kMemset, CudaCall::kSynchronize, CudaCall::kStreamCreate, CudaCall::kStreamDestroy,
+        CudaCall::kEventCreate, CudaCall::kEventDestroy, CudaCall::kPrepareKernel, CudaCall::kLaunch,
+        CudaCall::kQueryDevices, CudaCall::kSetDevice}) {
 #ifdef NDEBUG
     const absl::Status status = gate.Enter(call);
     EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);

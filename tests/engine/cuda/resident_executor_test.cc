@@ -154,6 +154,27 @@ TEST(ResidentExecutorTest, ACopiedPageContinuesAnotherSequence) {
   EXPECT_EQ(rig.runner.Run(second).tokens, rig.Expected(second));
 }
 
+TEST(ResidentExecutorTest, PagesThatWereReadAndWrittenElsewhereAreContinued) {
+  ResidentRig rig;
+  Ask prefill = Prompt(30, 0);
+  prefill.pages = rig.runner.Pages(32);
+  prefill.prefill_only = true;
+  rig.runner.Run(prefill);
+  const std::vector<std::byte> bytes = rig.runner.ReadBytes(prefill.pages);
+  EXPECT_EQ(bytes.size(), 8 * static_cast<std::size_t>(rig.runner.executor().info().page_bytes));
+  Ask rest = prefill;
+  rest.prefill_only = false;
+  rest.kv_length = 29;
+  rest.max_tokens = 30;
+  rest.pages = rig.runner.Pages(60);
+  const std::vector<PageId> targets(rest.pages.begin(), rest.pages.begin() + 8);
+  const Ask other = Prompt(7, 2000);  // runs meanwhile
+  const std::uint32_t epoch = rig.runner.Start(other);
+  EXPECT_TRUE(rig.runner.executor().Submit(WritePages{targets, bytes}).ok());
+  EXPECT_EQ(rig.runner.Run(rest).tokens, rig.Expected(rest));
+  EXPECT_EQ(rig.runner.Finish(epoch).tokens, rig.Expected(other));
+}
+
 TEST(ResidentExecutorTest, EightLanesGiveWhatEachGivesAlone) {
   ResidentRig rig;
   for (int round = 0; round < 5; ++round) {
