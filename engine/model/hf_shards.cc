@@ -20,28 +20,25 @@ bool IsPlainFileName(std::string_view name) {
          name.find_first_of(std::string_view("/\\\0", 3)) == std::string_view::npos;
 }
 
-// weight_map of the index: tensor -> file name.
-absl::StatusOr<std::map<std::string, std::string>> ReadIndex(const std::string& path) {
-  const auto text = ReadTextFile(path, HfShards::kMaxIndexBytes);
-  if (!text.ok()) return text.status();
-  const auto json = ParseJsonObject(*text, path);
+}  // namespace
+
+absl::StatusOr<std::map<std::string, std::string>> ParseShardIndex(std::string_view text, const std::string& name) {
+  const auto json = ParseJsonObject(text, name);
   if (!json.ok()) return json.status();
   const auto weight_map = json->find("weight_map");
   if (weight_map == json->end() || !weight_map->is_object()) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": weight_map is missing or not an object"));
+    return absl::InvalidArgumentError(absl::StrCat(name, ": weight_map is missing or not an object"));
   }
   std::map<std::string, std::string> result;
   for (const auto& [tensor, file] : weight_map->items()) {
     if (!file.is_string() || !IsPlainFileName(file.get<std::string>())) {
       return absl::InvalidArgumentError(
-          absl::StrCat(path, ": weight_map must map tensors to names of .safetensors files in the same directory"));
+          absl::StrCat(name, ": weight_map must map tensors to names of .safetensors files in the same directory"));
     }
     result.emplace(tensor, file.get<std::string>());
   }
   return result;
 }
-
-}  // namespace
 
 absl::StatusOr<std::string> ReadTextFile(const std::string& path, std::int64_t max_bytes) {
   const auto file = MappedFile::Open(path);
@@ -78,10 +75,12 @@ absl::StatusOr<HfShards> HfShards::Open(const std::string& directory) {
   if (single.ok()) return shards;
   if (!absl::IsNotFound(single)) return single;
 
-  const auto index = ReadIndex(index_path);
-  if (absl::IsNotFound(index.status())) {
+  const auto text = ReadTextFile(index_path, kMaxIndexBytes);
+  if (absl::IsNotFound(text.status())) {
     return absl::NotFoundError(absl::StrCat(directory, ": neither ", kSingle, " nor ", kIndex, " is there"));
   }
+  if (!text.ok()) return text.status();
+  const auto index = ParseShardIndex(*text, index_path);
   if (!index.ok()) return index.status();
   std::set<std::string> names;
   for (const auto& [tensor, file] : *index) names.insert(file);

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -33,6 +34,9 @@ class HfShards {
   std::map<std::string, const StoredTensor*> tensors_;
   std::map<std::string, std::size_t> file_of_;
 };
+
+// weight_map of the text of an index: tensor -> name of its file. `name` starts every message.
+absl::StatusOr<std::map<std::string, std::string>> ParseShardIndex(std::string_view text, const std::string& name);
 
 // The whole text of a file of at most `max_bytes`. NotFound, or InvalidArgument naming the limit.
 absl::StatusOr<std::string> ReadTextFile(const std::string& path, std::int64_t max_bytes);

@@ -118,8 +118,8 @@ absl::StatusOr<std::int64_t> HeaderBytes(const std::string& path, std::span<cons
   if (size < kLengthBytes + 2) return Bad(path, "the file has ", size, " bytes; a header needs at least 10");
   std::uint64_t length = 0;
   std::memcpy(&length, bytes.data(), sizeof(length));
-  if (length > std::uint64_t{SafetensorsFile::kMaxHeaderBytes}) {
-    return Bad(path, "the header length is ", length, "; the limit is ", SafetensorsFile::kMaxHeaderBytes);
+  if (length > std::uint64_t{kMaxSafetensorsHeaderBytes}) {
+    return Bad(path, "the header length is ", length, "; the limit is ", kMaxSafetensorsHeaderBytes);
   }
   if (static_cast<std::int64_t>(length) > size - kLengthBytes) {
     return Bad(path, "the header length is ", length, " but only ", size - kLengthBytes, " bytes follow: cut short?");
@@ -129,30 +129,37 @@ absl::StatusOr<std::int64_t> HeaderBytes(const std::string& path, std::span<cons
 
 }  // namespace
 
+absl::StatusOr<std::vector<StoredTensor>> ParseSafetensors(std::span<const std::byte> bytes, const std::string& name) {
+  const auto length = HeaderBytes(name, bytes);
+  if (!length.ok()) return length.status();
+  const auto* text = reinterpret_cast<const char*>(bytes.data()) + kLengthBytes;
+  const auto header = ParseJsonObject({text, static_cast<std::size_t>(*length)}, name + ": header");
+  if (!header.ok()) return header.status();
+
+  const auto data = bytes.subspan(static_cast<std::size_t>(kLengthBytes + *length));
+  if (header->size() > kMaxSafetensors) {
+    return Bad(name, "the header has ", header->size(), " entries; the limit is ", kMaxSafetensors);
+  }
+  std::vector<StoredTensor> tensors;
+  for (const auto& [key, entry] : header->items()) {
+    if (key == "__metadata__") continue;
+    auto tensor = ReadTensor(name, key, entry, data);
+    if (!tensor.ok()) return tensor.status();
+    tensors.push_back(*std::move(tensor));
+  }
+  std::sort(tensors.begin(), tensors.end(),
+            [](const StoredTensor& a, const StoredTensor& b) { return a.bytes.data() < b.bytes.data(); });
+  if (const absl::Status cover = CheckCover(name, data, tensors); !cover.ok()) return cover;
+  return tensors;
+}
+
 absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
   auto mapped = MappedFile::Open(path);
   if (!mapped.ok()) return mapped.status();
   SafetensorsFile file(*std::move(mapped));
-  const std::span<const std::byte> bytes = file.bytes();
-  const auto length = HeaderBytes(path, bytes);
-  if (!length.ok()) return length.status();
-  const auto* text = reinterpret_cast<const char*>(bytes.data()) + kLengthBytes;
-  const auto header = ParseJsonObject({text, static_cast<std::size_t>(*length)}, path + ": header");
-  if (!header.ok()) return header.status();
-
-  const auto data = bytes.subspan(static_cast<std::size_t>(kLengthBytes + *length));
-  if (header->size() > kMaxTensors) {
-    return Bad(path, "the header has ", header->size(), " entries; the limit is ", kMaxTensors);
-  }
-  for (const auto& [name, entry] : header->items()) {
-    if (name == "__metadata__") continue;
-    auto tensor = ReadTensor(path, name, entry, data);
-    if (!tensor.ok()) return tensor.status();
-    file.tensors_.push_back(*std::move(tensor));
-  }
-  std::sort(file.tensors_.begin(), file.tensors_.end(),
-            [](const StoredTensor& a, const StoredTensor& b) { return a.bytes.data() < b.bytes.data(); });
-  if (const absl::Status cover = CheckCover(path, data, file.tensors_); !cover.ok()) return cover;
+  auto tensors = ParseSafetensors(file.bytes(), path);
+  if (!tensors.ok()) return tensors.status();
+  file.tensors_ = *std::move(tensors);
   return file;
 }
 

@@ -18,6 +18,9 @@
 
 namespace megakernel {
 
+inline constexpr std::int64_t kMaxSafetensorsHeaderBytes = std::int64_t{16} << 20;  // real ones: 100 bytes a tensor
+inline constexpr int kMaxSafetensors = 65536;
+
 struct StoredTensor {
   std::string name;
   TensorType type = TensorType::kF32;  // kF32, kF16 or kBF16
@@ -25,12 +28,13 @@ struct StoredTensor {
   std::span<const std::byte> bytes;    // in the mapped file
 };
 
+// The tensors of a whole file's bytes, in the order of their place in the file; their bytes are views. Checks as Open,
+// and `name` starts every message.
+absl::StatusOr<std::vector<StoredTensor>> ParseSafetensors(std::span<const std::byte> bytes, const std::string& name);
+
 // Movable; tensor bytes stay valid as long as the object (or what it was moved to) lives. Immutable after Open.
 class SafetensorsFile {
  public:
-  static constexpr std::int64_t kMaxHeaderBytes = std::int64_t{16} << 20;  // real headers hold about 100 bytes a tensor
-  static constexpr int kMaxTensors = 65536;
-
   // Every field is checked: header length, JSON, element type, shape against byte range, ranges inside the file that
   // cover it without overlap or gap. InvalidArgument (NotFound when there is no file) names the file, the tensor and
   // the limit.
