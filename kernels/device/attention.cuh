@@ -13,7 +13,7 @@
 // Element order, sums and roundings: kernels/layout/numerics.h; both ways give the same bits.
 #pragma once
 
-#include "kernels/device/block.cuh"
+#include "kernels/device/gemm.cuh"
 
 namespace megakernel::device {
 
@@ -26,17 +26,18 @@ struct AttentionShape {
 };
 
 // Shared-memory scratch of attention, inside the partial region.
-template <int kHeadDim>
+template <class M>
 struct AttentionScratch {
-  using Shape = AttentionShape<kHeadDim>;
+  using Shape = AttentionShape<M::kHeadDim>;
+  static constexpr int kHeadDim = M::kHeadDim;
   float* scores;   // [team][half][head][kScoreStride]
   float* outputs;  // [team][k16 step][head][kHeadDim]
   float* limits;   // [team][head]{maximum * scale, sum}
   float* folds;    // [unit][super-block][18]
 
-  __device__ __forceinline__ AttentionScratch(const Block& b) {
-    const std::int32_t q = b.program.q_per_kv;
-    scores = reinterpret_cast<float*>(b.shared + b.program.shared.partial);
+  __device__ __forceinline__ AttentionScratch() {
+    const std::int32_t q = M::QueryHeads();
+    scores = SharedRegion<float>(kernel_args.program.shared.partial);
     outputs = scores + Shape::kTeams * Shape::kHalves * q * Shape::kScoreStride;
     limits = outputs + Shape::kTeams * 4 * q * kHeadDim;
     folds = limits + Shape::kTeams * q * 2;
@@ -48,89 +49,84 @@ __device__ __forceinline__ float FoldWeight(float maximum, float of_all) {
   return Exp2(maximum - of_all);
 }
 
-template <int kHeadDim>
-__device__ __forceinline__ void GatherHeads(Block& b, std::int32_t layer) {
+template <class M, bool kOneRow>
+__device__ __forceinline__ void GatherHeads(const Block& b) {
+  constexpr int kHeadDim = M::kHeadDim;
   constexpr int kPerLane = kHeadDim / 32;
-  const Program& p = b.program;
-  const std::int32_t heads = p.q_per_kv + 2;
-  const std::uint64_t* packets = reinterpret_cast<const std::uint64_t*>(b.args.workspace + p.workspace.qkv) +
-                                 std::int64_t{b.group} * p.max_rows * p.QkvRows();
-  const float* vectors = b.Vectors(layer);
+  const Program& p = kernel_args.program;
+  const std::int32_t heads = M::QueryHeads() + 2;
+  const std::uint64_t* packets = Workspace<const std::uint64_t>(p.workspace.qkv) +
+                                 std::int64_t{State().group} * layout::kGpuMaxRows * M::QkvRows();
 #pragma unroll 1
-  for (std::int32_t task = b.warp; task < b.rows * heads; task += layout::kConsumerWarps) {
-    const std::int32_t row = task / heads, head = task - row * heads;
+  for (std::int32_t task = b.Warp(); task < b.template Rows<kOneRow>() * heads; task += layout::kConsumerWarps) {
+    const std::int32_t row = kOneRow ? 0 : task / heads, head = task - row * heads;
     const bool is_value = head == heads - 1, is_key = head == heads - 2;
-    const std::uint64_t* source = packets + row * p.QkvRows() + head * kHeadDim + b.lane_id;
-    const float* gamma = vectors + (is_key ? p.vector.k_norm : p.vector.q_norm) + b.lane_id;
-    std::uint64_t words[kPerLane];
-    float weight[kPerLane], v[kPerLane];
+    std::uint32_t words[kPerLane];
+    AwaitPackets(words, packets + row * M::QkvRows() + head * kHeadDim + b.Lane(), 32, true, b.layer_epoch);
+    float v[kPerLane];
 #pragma unroll
-    for (int j = 0; j < kPerLane; ++j) words[j] = LoadRelaxed(source + 32 * j);
-#pragma unroll
-    for (int j = 0; j < kPerLane; ++j) weight[j] = p.qk_norm && !is_value ? __ldg(gamma + 32 * j) : 1.0f;
-#pragma unroll
-    for (int j = 0; j < kPerLane; ++j) {
-      v[j] = __uint_as_float(AwaitPacket(b.args, source + 32 * j, words[j], b.layer_epoch));
-    }
+    for (int j = 0; j < kPerLane; ++j) v[j] = __uint_as_float(words[j]);
     if (is_value) {
-      __half* out = reinterpret_cast<__half*>(b.shared + p.shared.value) + row * kHeadDim;
+      __half* out = SharedRegion<__half>(p.shared.value) + row * kHeadDim;
 #pragma unroll
-      for (int j = 0; j < kPerLane; ++j) out[layout::ValueElementPosition(32 * j + b.lane_id)] = __float2half_rn(v[j]);
+      for (int j = 0; j < kPerLane; ++j) out[layout::ValueElementPosition(32 * j + b.Lane())] = __float2half_rn(v[j]);
       continue;
     }
-    if (p.qk_norm) {
+    if (M::QkNorm()) {
       float s = 0.0f;
 #pragma unroll
       for (int j = 0; j < kPerLane; ++j) s = fmaf(v[j], v[j], s);
 #pragma unroll
       for (int step = 16; step > 0; step >>= 1) s += __shfl_xor_sync(0xffffffffu, s, step);
       const float rstd = rsqrtf(s / static_cast<float>(kHeadDim) + p.rms_eps);
+      const float* gamma = Held(is_key ? p.held.k_norm : p.held.q_norm) + b.Lane();
 #pragma unroll
-      for (int j = 0; j < kPerLane; ++j) v[j] = v[j] * rstd * weight[j];
+      for (int j = 0; j < kPerLane; ++j) v[j] = v[j] * rstd * gamma[32 * j];
     }
-    const float2* rope = reinterpret_cast<const float2*>(b.shared + p.shared.rope) + row * (kHeadDim / 2) + b.lane_id;
+    const float2* rope = SharedRegion<const float2>(p.shared.rope) + row * (kHeadDim / 2) + b.Lane();
 #pragma unroll
     for (int j = 0; j < kPerLane / 2; ++j) {
       const float2 r = rope[32 * j];
       const float low = v[j], high = v[j + kPerLane / 2];
-      v[j] = low * r.x - high * r.y;
-      v[j + kPerLane / 2] = high * r.x + low * r.y;
+      // Written out: what the compiler fuses must not differ between instances.
+      v[j] = fmaf(low, r.x, -__fmul_rn(high, r.y));
+      v[j + kPerLane / 2] = fmaf(high, r.x, __fmul_rn(low, r.y));
     }
     if (is_key) {
-      __half* out = reinterpret_cast<__half*>(b.shared + p.shared.key) + row * kHeadDim;
+      __half* out = SharedRegion<__half>(p.shared.key) + row * kHeadDim;
 #pragma unroll
-      for (int j = 0; j < kPerLane; ++j) out[layout::KeyElementPosition(32 * j + b.lane_id)] = __float2half_rn(v[j]);
+      for (int j = 0; j < kPerLane; ++j) out[layout::KeyElementPosition(32 * j + b.Lane())] = __float2half_rn(v[j]);
     } else {
-      __half* out = reinterpret_cast<__half*>(b.shared + p.shared.query) + (row * p.q_per_kv + head) * (kHeadDim + 8);
+      __half* out = SharedRegion<__half>(p.shared.query) + (row * M::QueryHeads() + head) * (kHeadDim + 8);
 #pragma unroll
-      for (int j = 0; j < kPerLane; ++j) out[32 * j + b.lane_id] = __float2half_rn(v[j]);
+      for (int j = 0; j < kPerLane; ++j) out[32 * j + b.Lane()] = __float2half_rn(v[j]);
     }
   }
 }
 
 // A team's part of an item's keys and values, as operand registers.
 struct ItemOperands {
-  uint4 key[2][2];  // [token, token + 8][pair of k16 steps]
-  uint4 value[4];   // tokens 2t, 2t + 1, 2t + 8, 2t + 9 of the warp's k16 step
+  uint4 key[2][2] = {};  // [token, token + 8][pair of k16 steps]
+  uint4 value[4] = {};   // tokens 2t, 2t + 1, 2t + 8, 2t + 9 of the warp's k16 step
 };
 
-template <int kHeadDim>
+template <class M, bool kOneRow>
 struct ItemWorker {
+  static constexpr int kHeadDim = M::kHeadDim;
   using Shape = AttentionShape<kHeadDim>;
-  Block& b;
+  const Block& b;
   const std::int32_t team, step, half, g, t;  // step: tokens 16 * step .. + 15; half: elements 64 * half .. + 63
-  AttentionScratch<kHeadDim> scratch;
+  AttentionScratch<M> scratch;
   std::int32_t row = 0, block = 0, position = 0, first_position = 0, first_row = 0;
   ItemOperands operands;
 
-  __device__ __forceinline__ explicit ItemWorker(Block& block_of_threads)
+  __device__ __forceinline__ explicit ItemWorker(const Block& block_of_threads)
       : b(block_of_threads),
-        team(b.warp / Shape::kTeamWarps),
-        step(b.warp & 3),
-        half((b.warp % Shape::kTeamWarps) >> 2),
-        g(b.lane_id >> 2),
-        t(b.lane_id & 3),
-        scratch(block_of_threads) {}
+        team(b.Warp() / Shape::kTeamWarps),
+        step(b.Warp() & 3),
+        half((b.Warp() % Shape::kTeamWarps) >> 2),
+        g(b.Lane() >> 2),
+        t(b.Lane() & 3) {}
 
   __device__ __forceinline__ void TeamSync() const { NamedBarrier(2 + team, 32 * Shape::kTeamWarps); }
   __device__ __forceinline__ std::int32_t KeyToken(int i) const {
@@ -142,23 +138,25 @@ struct ItemWorker {
 
   // Chooses the item and reads what earlier steps left in memory; zero where nothing may be read.
   __device__ __forceinline__ void Begin(std::int32_t item, std::int32_t layer) {
-    const Program& p = b.program;
+    const Program& p = kernel_args.program;
     row = 0;
-    while (row + 1 < b.rows && item >= b.state.rows[row + 1].first_item) ++row;
-    const RowState& state = b.state.rows[row];
-    block = item - state.first_item;
+#pragma unroll 1
+    while (!kOneRow && row + 1 < b.template Rows<kOneRow>() && item >= State().rows[row + 1].first_item) ++row;
+    const RowState& state = State().rows[row];
+    block = kOneRow ? item : item - state.first_item;
     position = state.position;
-    first_position = state.first_position;
-    first_row = state.first_row;
+    first_position = kOneRow ? position : state.first_position;
+    first_row = kOneRow ? 0 : state.first_row;
     const std::int32_t first_token = block * layout::kAttentionBlock;
-    const std::int32_t page_index = first_token / p.kv.page_tokens, slot = first_token - page_index * p.kv.page_tokens;
-    const std::int32_t* table = reinterpret_cast<const std::int32_t*>(b.args.workspace + p.workspace.page_table) +
-                                std::int64_t{state.lane} * p.max_pages;
-    const std::int32_t page = table[page_index];
-    const std::uint8_t* base = b.args.kv + page * p.kv.PageBytes();
-    const std::uint8_t* keys = base + p.kv.Offset(layer, false, b.group, slot) * 2 + half * 128 + t * 16;
-    const std::uint8_t* values = base + p.kv.Offset(layer, true, b.group, slot) * 2 + half * 128 + g * 16;
-    const std::int64_t stride = p.kv.SlotStride() * 2;
+    const std::int32_t page_index = first_token >> p.kv_strides.page_log2;
+    const std::int32_t slot = first_token - (page_index << p.kv_strides.page_log2);
+    const std::int32_t* table =
+        Workspace<const std::int32_t>(p.workspace.page_table) + std::int64_t{state.lane} * p.max_pages;
+    const std::uint8_t* keys = kernel_args.kv + table[page_index] * p.kv_strides.page + layer * p.kv_strides.layer +
+                               State().group * p.kv_strides.head + slot * p.kv_strides.slot + half * 128;
+    const std::uint8_t* values = keys + p.kv_strides.value + g * 16;
+    keys += t * 16;
+    const std::int32_t stride = p.kv_strides.slot;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const bool past = KeyToken(i) < first_position;
@@ -175,10 +173,10 @@ struct ItemWorker {
 
   // Adds the positions of this step, which are in shared memory.
   __device__ __forceinline__ void AddCurrent() {
-    const Program& p = b.program;
+    const Program& p = kernel_args.program;
     if ((block + 1) * layout::kAttentionBlock <= first_position) return;
-    const std::uint8_t* keys = b.shared + p.shared.key + half * 128 + t * 16;
-    const std::uint8_t* values = b.shared + p.shared.value + half * 128 + g * 16;
+    const std::uint8_t* keys = SharedRegion<std::uint8_t>(p.shared.key) + half * 128 + t * 16;
+    const std::uint8_t* values = SharedRegion<std::uint8_t>(p.shared.value) + half * 128 + g * 16;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const std::int32_t token = KeyToken(i);
@@ -200,10 +198,10 @@ struct ItemWorker {
 
   // Scores of the warp's 16 tokens over its 64 elements, for all heads.
   __device__ __forceinline__ void Scores() {
-    const std::int32_t q = b.program.q_per_kv;
-    const std::int32_t head = (b.lane_id & 7) < q ? (b.lane_id & 7) : 0;
-    const std::uint32_t queries =
-        b.base + b.program.shared.query + (row * q + head) * (2 * (kHeadDim + 8)) + half * 128 + (b.lane_id >> 3) * 16;
+    const std::int32_t q = M::QueryHeads();
+    const std::int32_t head = (b.Lane() & 7) < q ? (b.Lane() & 7) : 0;
+    const std::uint32_t queries = kSharedBase + kernel_args.program.shared.query +
+                                  (row * q + head) * (2 * (kHeadDim + 8)) + half * 128 + (b.Lane() >> 3) * 16;
     std::uint32_t low[4], high[4];
     LoadMatrix4(low, queries);
     LoadMatrix4(high, queries + 64);
@@ -227,8 +225,8 @@ struct ItemWorker {
   // Weights of all 64 tokens for head g (every warp, in operand order), then the product of the warp's 16 tokens and 64
   // elements.
   __device__ __forceinline__ void Outputs() {
-    const Program& p = b.program;
-    const std::int32_t q = p.q_per_kv;
+    const Program& p = kernel_args.program;
+    const std::int32_t q = M::QueryHeads();
     const std::int32_t head = g < q ? g : 0;
     const float* scores = scratch.scores + (team * Shape::kHalves * q + head) * Shape::kScoreStride + 2 * t;
     float s[16];
@@ -292,31 +290,35 @@ struct ItemWorker {
   }
 
   // Sum of the four k16 steps: element `element` of head `head` of the team's item, not divided.
-  __device__ __forceinline__ static float Output(const AttentionScratch<kHeadDim>& scratch, std::int32_t team,
-                                                 std::int32_t q, std::int32_t head, std::int32_t element) {
+  __device__ __forceinline__ static float Output(const AttentionScratch<M>& scratch, std::int32_t team, std::int32_t q,
+                                                 std::int32_t head, std::int32_t element) {
     const float* o = scratch.outputs + (team * 4 * q + head) * kHeadDim + element;
     return ((o[0] + o[q * kHeadDim]) + o[2 * q * kHeadDim]) + o[3 * q * kHeadDim];
   }
 };
 
 // Copies this step's keys and values of the rows that this block appends to their pages.
-template <int kHeadDim>
+template <class M, bool kOneRow>
 __device__ __forceinline__ void AppendKeys(const Block& b, std::int32_t layer) {
-  const Program& p = b.program;
+  constexpr int kHeadDim = M::kHeadDim;
+  const Program& p = kernel_args.program;
   constexpr int kLanes = kHeadDim / 8;  // 16 bytes each
-  for (std::int32_t row = b.member; row < b.rows; row += p.blocks_per_group) {
-    if (b.warp != layout::kConsumerWarps - 1) continue;
-    const RowState& state = b.state.rows[row];
-    const std::int32_t page_index = state.position / p.kv.page_tokens;
-    const std::int32_t* table = reinterpret_cast<const std::int32_t*>(b.args.workspace + p.workspace.page_table) +
-                                std::int64_t{state.lane} * p.max_pages;
-    std::uint8_t* base = b.args.kv + table[page_index] * p.kv.PageBytes();
-    const std::int32_t slot = state.position - page_index * p.kv.page_tokens;
-    const std::int32_t lane = b.lane_id & 15;
-    const bool is_value = b.lane_id >= 16;
+#pragma unroll 1
+  for (std::int32_t row = State().member; row < b.template Rows<kOneRow>(); row += M::BlocksPerGroup()) {
+    if (b.Warp() != layout::kConsumerWarps - 1) continue;
+    const RowState& state = State().rows[row];
+    const std::int32_t page_index = state.position >> p.kv_strides.page_log2;
+    const std::int32_t slot = state.position - (page_index << p.kv_strides.page_log2);
+    const std::int32_t* table =
+        Workspace<const std::int32_t>(p.workspace.page_table) + std::int64_t{state.lane} * p.max_pages;
+    std::uint8_t* base = kernel_args.kv + table[page_index] * p.kv_strides.page + layer * p.kv_strides.layer +
+                         State().group * p.kv_strides.head + slot * p.kv_strides.slot;
+    const std::int32_t lane = b.Lane() & 15;
+    const bool is_value = b.Lane() >= 16;
     if (lane < kLanes) {
-      const std::uint8_t* source = b.shared + (is_value ? p.shared.value : p.shared.key) + row * 2 * kHeadDim;
-      *reinterpret_cast<uint4*>(base + p.kv.Offset(layer, is_value, b.group, slot) * 2 + 16 * lane) =
+      const std::uint8_t* source =
+          SharedRegion<std::uint8_t>(is_value ? p.shared.value : p.shared.key) + row * 2 * kHeadDim;
+      *reinterpret_cast<uint4*>(base + (is_value ? p.kv_strides.value : 0) + 16 * lane) =
           *reinterpret_cast<const uint4*>(source + 16 * lane);
     }
   }

@@ -6,56 +6,75 @@
 namespace megakernel::device {
 
 // Rows of 16-row parts -> the group's QKV packets, fp32, bias added.
-__device__ __forceinline__ void PublishQkv(Block& b, std::int32_t layer, std::int32_t first_part, std::int32_t parts) {
-  const Program& p = b.program;
-  const PhaseShare& share = b.state.shares[layout::kPhaseQkv];
-  const std::int32_t shift = b.pitch == 1 ? 0 : 3, task_floats = layout::kTaskRows * b.pitch;
-  const float* partial = reinterpret_cast<const float*>(b.shared + p.shared.partial);
-  const std::int32_t group_rows = p.matrix[layout::kPhaseQkv].group_rows;
-  const float* vectors = b.Vectors(layer) + b.group * group_rows;
-  std::uint64_t* target = reinterpret_cast<std::uint64_t*>(b.args.workspace + p.workspace.qkv) +
-                          std::int64_t{b.group} * p.max_rows * p.QkvRows();
-  for (std::int32_t i = threadIdx.x; i < (parts * layout::kTaskRows) << shift; i += 32 * layout::kConsumerWarps) {
-    const std::int32_t local = i >> shift, n = i & (b.pitch - 1);
-    const std::int32_t row = share.first_row + first_part * layout::kTaskRows + local;
-    if (n >= b.rows || row >= p.QkvRows()) continue;
-    const float scale = __ldg(vectors + p.vector.qkv_scale + row);
-    const float bias = p.qkv_bias ? __ldg(vectors + p.vector.qkv_bias + row) : 0.0f;
-    const float sum = AddChunks(partial + (local >> 4) * share.chunks * task_floats + ((local & 15) << shift) + n,
-                                task_floats, share.chunks);
-    StoreRelaxed(target + n * p.QkvRows() + row, MakePacket(__float_as_uint(fmaf(sum, scale, bias)), b.layer_epoch));
+template <class M, bool kOneRow>
+__device__ __forceinline__ void PublishQkv(const Block& b, std::int32_t first_part, std::int32_t parts) {
+  const Program& p = kernel_args.program;
+  const std::int32_t chunks = M::template Chunks<layout::kPhaseQkv>();
+  const float* partial = SharedRegion<float>(p.shared.partial);
+  const std::int32_t first_row = State().shares[layout::kPhaseQkv].first_row;
+  std::uint64_t* target =
+      Workspace<std::uint64_t>(p.workspace.qkv) + std::int64_t{State().group} * layout::kGpuMaxRows * M::QkvRows();
+  constexpr int kShift = kOneRow ? 2 : 3;  // lanes of a row's sum, or rows of the step
+  const std::int32_t count = (parts * layout::kTaskRows) << kShift;
+#pragma unroll 1
+  for (std::int32_t i = b.thread; i < count; i += 32 * layout::kConsumerWarps) {
+    const std::int32_t local = i >> kShift, low = i & ((1 << kShift) - 1);
+    const float* sums = partial + (local >> 4) * PartStride<kOneRow>(chunks);
+    float sum;
+    if constexpr (kOneRow) {
+      sum = AddChunksByFour(sums + (local & 15), chunks, low);
+    } else {
+      sum = AddChunks<false>(sums + ((local & 15) << 3) + low, chunks);
+    }
+    const std::int32_t held = first_part * layout::kTaskRows + local, row = first_row + held;
+    const std::int32_t n = kOneRow ? 0 : low;
+    if ((kOneRow ? low != 0 : n >= b.template Rows<kOneRow>()) || row >= M::QkvRows()) continue;
+    const float bias = M::QkvBias() ? Held(p.held.qkv_bias)[held] : 0.0f;
+    StoreRelaxed(target + n * M::QkvRows() + row,
+                 MakePacket(__float_as_uint(fmaf(sum, Held(p.held.qkv_scale)[held], bias)), b.layer_epoch));
   }
+}
+
+__device__ __forceinline__ float Swiglu(float gate, float up) {
+  const float value = gate * __frcp_rn(1.0f + Exp2(gate * -1.44269504f)) * up * layout::kSwigluScale;
+  return value > layout::kHalfMax ? layout::kHalfMax : value < -layout::kHalfMax ? -layout::kHalfMax : value;
 }
 
 // A 16-row part holds eight rows of gate and the eight rows of up that belong to them. SwiGLU -> the group's packets of
 // two fp16. Lanes of a warp hold units in ascending order, so a pair is two lanes.
-__device__ __forceinline__ void PublishSwiglu(Block& b, std::int32_t layer, std::int32_t first_part,
-                                              std::int32_t parts) {
-  const Program& p = b.program;
-  const PhaseShare& share = b.state.shares[layout::kPhaseGateUp];
-  const std::int32_t shift = b.pitch == 1 ? 0 : 3, task_floats = layout::kTaskRows * b.pitch;
-  const float* partial = reinterpret_cast<const float*>(b.shared + p.shared.partial);
-  const float* scales = b.Vectors(layer) + p.vector.gate_up_scale + b.group * p.matrix[layout::kPhaseGateUp].group_rows;
-  const std::int32_t first_row = share.first_row + first_part * layout::kTaskRows;
-  const std::int32_t units = p.FfnPerGroup();
-  std::uint64_t* target = reinterpret_cast<std::uint64_t*>(b.args.workspace + p.workspace.act) +
-                          std::int64_t{b.group} * p.max_rows * (units >> 1);
-  const std::int32_t count = (parts * 8) << shift;
-  for (std::int32_t i = threadIdx.x; i < ((count + 31) & ~31); i += 32 * layout::kConsumerWarps) {
-    const std::int32_t local = i >> shift, n = i & (b.pitch - 1);
+template <class M, bool kOneRow>
+__device__ __forceinline__ void PublishSwiglu(const Block& b, std::int32_t first_part, std::int32_t parts) {
+  const Program& p = kernel_args.program;
+  const std::int32_t chunks = M::template Chunks<layout::kPhaseGateUp>();
+  const float* partial = SharedRegion<float>(p.shared.partial);
+  const std::int32_t first_unit = (State().shares[layout::kPhaseGateUp].first_row >> 1) + first_part * 8;
+  const float* scales = Held(p.held.gate_up_scale) + first_part * layout::kTaskRows;
+  const std::int32_t units = M::FfnPerGroup();
+  std::uint64_t* target =
+      Workspace<std::uint64_t>(p.workspace.act) + std::int64_t{State().group} * layout::kGpuMaxRows * (units >> 1);
+  const std::int32_t count = (parts * 8) << 3;
+#pragma unroll 1
+  for (std::int32_t i = b.thread; i < ((count + 31) & ~31); i += 32 * layout::kConsumerWarps) {
+    const std::int32_t local = i >> 3, low = i & 7;
     const std::int32_t row = (local >> 3) * layout::kTaskRows + (local & 7);  // of gate, in the pass
-    const std::int32_t unit = (first_row >> 1) + local;
-    const bool valid = i < count && n < b.rows && unit < units;
+    const std::int32_t unit = first_unit + local;
+    const float* sums = partial + (row >> 4) * PartStride<kOneRow>(chunks);
     float value = 0.0f;
-    if (valid) {
-      const float* first = partial + (row >> 4) * share.chunks * task_floats + ((row & 15) << shift) + n;
-      const float gate = AddChunks(first, task_floats, share.chunks) * __ldg(scales + first_row + row);
-      const float up = AddChunks(first + (8 << shift), task_floats, share.chunks) * __ldg(scales + first_row + row + 8);
-      value = gate * __frcp_rn(1.0f + Exp2(gate * -1.44269504f)) * up * layout::kSwigluScale;
-      value = value > layout::kHalfMax ? layout::kHalfMax : value < -layout::kHalfMax ? -layout::kHalfMax : value;
+    bool valid = i < count && unit < units;
+    if constexpr (kOneRow) {  // lanes 0-3 of eight add gate, 4-7 up
+      const std::int32_t mine = valid ? row + ((low >> 2) << 3) : 0;
+      const float sum = AddChunksByFour(sums + (mine & 15), chunks, low & 3) * scales[mine];
+      const float up = __shfl_down_sync(0xffffffffu, sum, 4);
+      value = Swiglu(sum, up);
+      valid = valid && low == 0;
+    } else if (valid && low < b.template Rows<kOneRow>()) {
+      const float gate = AddChunks<false>(sums + ((row & 15) << 3) + low, chunks) * scales[row];
+      const float up = AddChunks<false>(sums + ((row & 15) << 3) + 64 + low, chunks) * scales[row + 8];
+      value = Swiglu(gate, up);
     }
-    const float next = __shfl_down_sync(0xffffffffu, value, b.pitch);
-    if (valid && (local & 1) == 0) {
+    const std::int32_t n = kOneRow ? 0 : low;
+    const float next = __shfl_down_sync(0xffffffffu, value, 8);
+    if (valid && n < b.template Rows<kOneRow>() && (local & 1) == 0) {
       StoreRelaxed(target + n * (units >> 1) + (unit >> 1), MakePacket(PackHalf2(value, next), b.layer_epoch));
     }
   }

@@ -2,18 +2,17 @@
 //
 // A task is 16 weight rows x 64 columns: 2 KiB of a tile, four m16n8k16 products from zero, one chunk sum of
 // numerics.h. A tile has at most eight tasks; tile i of a pass feeds warps 8 (i % 2) .. 8 (i % 2) + 7, so a warp waits
-// for one tile per task and takes every second tile. Up to kPreload tasks are read into registers before the
-// activations are there. Chunk sums go to the partial region as [16-row part][chunk][16 rows][pitch], and are added in
-// the contract's order by the epilogues.
+// for one tile per task and takes every second tile. The first tasks are read into registers before the activations
+// are there. Chunk sums go to the partial region and are added in the contract's order by the epilogues:
+//   one row    [16-row part][block of four chunks]{[chunk][16 rows], 8 unused}: lanes of a row sum in different banks
+//   more rows  [16-row part][chunk][16 rows][8]
 #pragma once
 
-#include "kernels/device/block.cuh"
+#include "kernels/device/model.cuh"
 #include "kernels/device/ring.cuh"
 #include "kernels/device/trace.cuh"
 
 namespace megakernel::device {
-
-inline constexpr int kPreload = 3;
 
 // The columns of a tile's task: where it lies in the tile and what it multiplies.
 struct TaskPlace {
@@ -23,18 +22,21 @@ struct TaskPlace {
   std::int32_t part, chunk;  // 16-row part of the pass, chunk of the row
 };
 
-__device__ __forceinline__ TaskPlace PlaceTask(const PhaseShare& share, std::int32_t tile, std::int32_t sub) {
+template <class M, int kPhase>
+__device__ __forceinline__ TaskPlace PlaceTask(std::int32_t tile, std::int32_t sub) {
   TaskPlace place;
-  const std::int32_t group = (tile * share.tiles_magic) >> 16;
-  const std::int32_t k = tile - group * share.tiles_per_group;
-  const std::int32_t cols = k == share.tiles_per_group - 1 ? share.last_cols : share.tile_cols;
-  const std::int32_t half = sub & ((1 << share.halves_log2) - 1);
-  const std::int32_t chunk = sub >> share.halves_log2;
+  const std::int32_t group = M::template GroupOfTile<kPhase>(tile);
+  const std::int32_t k = tile - group * M::template TilesPerGroup<kPhase>();
+  const std::int32_t tile_cols = M::template TileCols<kPhase>();
+  const std::int32_t cols = k == M::template TilesPerGroup<kPhase>() - 1 ? M::template LastCols<kPhase>() : tile_cols;
+  const std::int32_t halves_log2 = M::template HalvesLog2<kPhase>();
+  const std::int32_t half = sub & ((1 << halves_log2) - 1);
+  const std::int32_t chunk = sub >> halves_log2;
   place.active = chunk * layout::kChunkCols < cols;
   place.strip_bytes = 16 * cols;
   place.tile_offset = 2 * half * place.strip_bytes + chunk * (layout::kChunkCols * 16);
-  place.part = (group << share.halves_log2) + half;
-  place.chunk = k * (share.tile_cols / layout::kChunkCols) + chunk;
+  place.part = (group << halves_log2) + half;
+  place.chunk = k * (tile_cols / layout::kChunkCols) + chunk;
   return place;
 }
 
@@ -54,10 +56,11 @@ __device__ __forceinline__ void ReadWeights(std::uint32_t (&a)[16], std::uint32_
 
 // Shared-space address from which a lane reads the rows' operand: row lane % 8 (rows beyond the step read row 0: the
 // columns of a product do not mix), 8 columns lane / 8.
-__device__ __forceinline__ std::uint32_t ActivationAddress(std::uint32_t region, std::int32_t stride, std::int32_t rows,
+template <bool kOneRow>
+__device__ __forceinline__ std::uint32_t ActivationAddress(std::int32_t region, std::int32_t stride, std::int32_t rows,
                                                            std::int32_t lane) {
-  const std::int32_t row = (lane & 7) < rows ? (lane & 7) : 0;
-  return region + row * stride + (lane >> 3) * 16;
+  const std::int32_t row = !kOneRow && (lane & 7) < rows ? (lane & 7) : 0;
+  return kSharedBase + region + row * stride + (lane >> 3) * 16;
 }
 
 // One chunk: from zero.
@@ -72,10 +75,20 @@ __device__ __forceinline__ void MultiplyChunk(float (&d)[4], const std::uint32_t
   MultiplyAdd(d, a[12], a[13], a[14], a[15], c[2], c[3]);
 }
 
-__device__ __forceinline__ void StoreChunk(const Block& b, float* partial, std::int32_t index, const float (&d)[4]) {
-  const std::int32_t g = b.lane_id >> 2, t = b.lane_id & 3;
-  float* task = partial + index * (layout::kTaskRows * b.pitch);
-  if (b.pitch == 1) {
+// Floats from one 16-row part of the partial region to the next, from its start to a chunk, and of a row's sum.
+template <bool kOneRow>
+__device__ __forceinline__ std::int32_t PartStride(std::int32_t chunks) {
+  return kOneRow ? 16 * chunks + 8 * ((chunks + 3) >> 2) : 128 * chunks;
+}
+template <bool kOneRow>
+__device__ __forceinline__ std::int32_t ChunkOffset(std::int32_t chunk) {
+  return kOneRow ? 16 * chunk + 8 * (chunk >> 2) : 128 * chunk;
+}
+
+template <bool kOneRow>
+__device__ __forceinline__ void StoreChunk(std::int32_t lane, float* task, const float (&d)[4]) {
+  const std::int32_t g = lane >> 2, t = lane & 3;
+  if (kOneRow) {
     if (t == 0) {
       task[g] = d[0];
       task[g + 8] = d[2];
@@ -86,50 +99,67 @@ __device__ __forceinline__ void StoreChunk(const Block& b, float* partial, std::
   }
 }
 
-// Sum of a row's chunks: blocks of four ascending, blocks ascending. `first` is chunk 0, `step` the distance of chunks.
-__device__ __forceinline__ float AddChunks(const float* first, std::int32_t step, std::int32_t chunks) {
-  float total = 0.0f;
-  std::int32_t c = 0;
-#pragma unroll 2
-  for (; c + 4 <= chunks; c += 4) {
-    const float a0 = first[c * step], a1 = first[(c + 1) * step], a2 = first[(c + 2) * step],
-                a3 = first[(c + 3) * step];
-    total += ((a0 + a1) + a2) + a3;
+// Sum of a block of chunks [4 q, 4 q + 4), those that exist, ascending.
+template <bool kOneRow>
+__device__ __forceinline__ float AddBlock(const float* row, std::int32_t q, std::int32_t chunks) {
+  const float* first = row + ChunkOffset<kOneRow>(4 * q);
+  constexpr int kStep = kOneRow ? 16 : 128;
+  float sum = first[0];
+#pragma unroll
+  for (int i = 1; i < 4; ++i) {
+    if (4 * q + i < chunks) sum += first[i * kStep];
   }
-  if (c < chunks) {
-    float block = first[c * step];
-    for (++c; c < chunks; ++c) block += first[c * step];
-    total += block;
+  return sum;
+}
+
+// Sum of a row's chunks: blocks ascending.
+template <bool kOneRow>
+__device__ __forceinline__ float AddChunks(const float* row, std::int32_t chunks) {
+  float total = 0.0f;
+#pragma unroll 4
+  for (std::int32_t q = 0; q < (chunks + 3) >> 2; ++q) total += AddBlock<kOneRow>(row, q, chunks);
+  return total;
+}
+
+// The same by four adjacent lanes, `part` = lane % 4: each adds every fourth block, all get the sum. Whole warps only.
+__device__ __forceinline__ float AddChunksByFour(const float* row, std::int32_t chunks, std::int32_t part) {
+  const std::int32_t blocks = (chunks + 3) >> 2;
+  float total = 0.0f;
+#pragma unroll 4
+  for (std::int32_t first = 0; first < blocks; first += 4) {
+    const float mine = first + part < blocks ? AddBlock<true>(row, first + part, chunks) : 0.0f;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float block = __shfl_sync(0xffffffffu, mine, i, 4);
+      if (first + i < blocks) total += block;
+    }
   }
   return total;
 }
 
-// Runs a phase: before() or prologue() makes the activations, epilogue(first part, parts) consumes the chunk sums of
-// 16-row parts. Weights are read into registers between the two: before() is for what needs the registers itself.
-// Inlined once for all phases: the loop over layers must stay in the instruction cache.
-template <typename Before, typename Prologue, typename Epilogue>
-__device__ __forceinline__ void RunPhase(Block& b, std::int32_t phase, std::uint32_t activations, std::int32_t stride,
-                                         Before before, Prologue prologue, Epilogue epilogue) {
-  const PhaseShare& share = b.state.shares[phase];
-  const std::uint32_t slots = b.base + b.program.shared.slots;
-  const std::uint32_t num_slots = b.program.num_slots;
-  float* partial = reinterpret_cast<float*>(b.shared + b.program.shared.partial);
-  const std::uint32_t activation = ActivationAddress(activations, stride, b.rows, b.lane_id);
-  const std::int32_t sub = b.warp & 7;
+// Runs a phase: prologue() makes the activations at `region`, epilogue(first part, parts) consumes the chunk sums of
+// 16-row parts.
+template <class M, bool kOneRow, int kPhase, typename Prologue, typename Epilogue>
+__device__ __forceinline__ void RunPhase(Block& b, std::int32_t region, std::int32_t stride, Prologue prologue,
+                                         Epilogue epilogue) {
+  const Program& p = kernel_args.program;
+  const std::uint32_t slots = kSharedBase + p.shared.slots;
+  const std::uint32_t num_slots = p.num_slots;
+  b.Renew();
+  const std::int32_t chunks = M::template Chunks<kPhase>();
+  const std::int32_t row_groups = M::template RowGroups<kPhase>();
+  const std::int32_t tiles_per_group = M::template TilesPerGroup<kPhase>();
 
-  Trace(b, 8 * phase);
-  before();
-  Trace(b, 8 * phase + 1);
-  std::uint32_t slot = b.slot + (b.warp >> 3), parity = b.parity;
+  std::uint32_t slot = b.slot + (b.Warp() >> 3), parity = b.parity;
   if (slot >= num_slots) {
     slot -= num_slots;
     parity ^= 1;
   }
   auto take = [&](std::uint32_t(&a)[16], const TaskPlace& place) {
-    b.WaitTile(slot, parity);
-    if (place.active) ReadWeights(a, slots + slot * layout::kTileBytes, place, b.lane_id);
+    AwaitBarrier(FullBarrier(slot), parity);
+    ReadWeights(a, slots + slot * layout::kTileBytes, place, b.Lane());  // of an inactive task: anything
     __syncwarp();
-    if (b.lane_id == 0) BarrierArrive(b.Empty(slot));
+    if (b.Lane() == 0) BarrierArrive(EmptyBarrier(slot));
     slot += 2;
     if (slot >= num_slots) {
       slot -= num_slots;
@@ -138,55 +168,66 @@ __device__ __forceinline__ void RunPhase(Block& b, std::int32_t phase, std::uint
   };
   auto multiply = [&](const std::uint32_t(&a)[16], std::int32_t part, std::int32_t chunk) {
     float d[4];
-    MultiplyChunk(d, a, activation + chunk * (2 * layout::kChunkCols));
-    StoreChunk(b, partial, part * share.chunks + chunk, d);
+    MultiplyChunk(d, a,
+                  ActivationAddress<kOneRow>(region, stride, b.template Rows<kOneRow>(), b.Lane()) +
+                      chunk * (2 * layout::kChunkCols));
+    StoreChunk<kOneRow>(
+        b.Lane(),
+        SharedRegion<float>(p.shared.partial) + part * PartStride<kOneRow>(chunks) + ChunkOffset<kOneRow>(chunk), d);
   };
 
+  // With more rows the prologue needs the registers itself.
+  constexpr int kTasks = kOneRow ? M::kMostTasks : 0;
   std::int32_t done = 0;
   do {
-    const std::int32_t left = share.row_groups - done;
-    const std::int32_t capacity = share.groups_per_pass << (b.pitch == 1 ? 3 : 0);  // one column needs an eighth
+    const std::int32_t left = row_groups - done, capacity = M::template GroupsPerPass<kPhase>(kOneRow);
     const std::int32_t groups = left < capacity ? left : capacity;
-    const std::int32_t tiles = groups * share.tiles_per_group;
+    const std::int32_t tiles = groups * tiles_per_group;
     // A pass with an odd number of tiles shifts the halves of the warps: tile i of the phase always feeds half i % 2.
-    const std::int32_t shift = (done * share.tiles_per_group + (b.warp >> 3)) & 1;
-    std::uint32_t a[kPreload][16];
-    std::int32_t parts[kPreload], chunks[kPreload];  // of the tasks; part < 0: none
+    std::int32_t shift = (done * tiles_per_group + (b.Warp() >> 3)) & 1;
+    std::uint32_t a[kTasks > 0 ? kTasks : 1][16];
 #pragma unroll
-    for (int i = 0; i < kPreload; ++i) {
-      parts[i] = -1;
+    for (int i = 0; i < kTasks; ++i) {
       if (shift + 2 * i < tiles) {
-        const TaskPlace place = PlaceTask(share, shift + 2 * i, sub);
-        take(a[i], place);
-        if (place.active) parts[i] = place.part;
-        chunks[i] = place.chunk;
+        take(a[i], PlaceTask<M, kPhase>(shift + 2 * i, b.Warp() & 7));
+      } else {
+#pragma unroll
+        for (int j = 0; j < 16; ++j) a[i][j] = 0;  // set on every way: a register that may not be lives everywhere
       }
     }
-    Trace(b, 8 * phase + 2);
+    Trace(8 * kPhase + 2);
+    b.Renew();
     if (done == 0) prologue();
-    Trace(b, 8 * phase + 3);
+    b.Renew();
+    Trace(8 * kPhase + 3);
     b.Sync();
-    Trace(b, 8 * phase + 4);
+    Trace(8 * kPhase + 4);
+    shift = (done * tiles_per_group + (b.Warp() >> 3)) & 1;
 #pragma unroll
-    for (int i = 0; i < kPreload; ++i) {
-      if (parts[i] >= 0) multiply(a[i], parts[i], chunks[i]);
+    for (int i = 0; i < kTasks; ++i) {
+      if (shift + 2 * i < tiles) {
+        const TaskPlace place = PlaceTask<M, kPhase>(shift + 2 * i, b.Warp() & 7);
+        if (place.active) multiply(a[i], place.part, place.chunk);
+      }
     }
 #pragma unroll 1
-    for (std::int32_t i = shift + 2 * kPreload; i < tiles; i += 2) {
-      const TaskPlace place = PlaceTask(share, i, sub);
+    for (std::int32_t i = shift + 2 * kTasks; i < tiles; i += 2) {
+      const TaskPlace place = PlaceTask<M, kPhase>(i, b.Warp() & 7);
       take(a[0], place);
       if (place.active) multiply(a[0], place.part, place.chunk);
     }
-    Trace(b, 8 * phase + 5);
+    Trace(8 * kPhase + 5);
     b.Sync();
-    Trace(b, 8 * phase + 6);
-    epilogue(done << share.halves_log2, groups << share.halves_log2);
+    Trace(8 * kPhase + 6);
+    b.Renew();
+    const std::int32_t halves_log2 = M::template HalvesLog2<kPhase>();
+    epilogue(done << halves_log2, groups << halves_log2);
     done += groups;
-    if (done >= share.row_groups) break;
+    if (done >= row_groups) break;
     b.Sync();
   } while (true);
-  Trace(b, 8 * phase + 7);
-  b.AdvanceRing(share);
+  Trace(8 * kPhase + 7);
+  b.AdvanceRing(State().shares[kPhase]);
 }
 
 }  // namespace megakernel::device

@@ -8,181 +8,149 @@
 // to which every block that had to read the first contributed afterwards.
 #pragma once
 
-#include "kernels/device/block.cuh"
+#include "kernels/device/gemm.cuh"
 
 namespace megakernel::device {
 
 enum class Residual { kEmbedding = 0, kAfterO = 1, kAfterDown = 2 };
 
-// What this block remembers of the residual's columns that it owns (BlockState::own_first, own_count).
-struct Owned {
-  std::int64_t* now;     // [max_rows][own_cols]
-  std::int64_t* buffer;  // [2][max_rows][own_cols]: content of both buffers' words
-};
-
-__device__ __forceinline__ Owned OwnedOf(const Block& b) {
-  const Program& p = b.program;
-  std::int64_t* base = reinterpret_cast<std::int64_t*>(b.shared + p.shared.own);
-  return {base, base + p.max_rows * p.own_cols};
+// What this block remembers of the residual's columns that it owns: index of (row, column) in `now` and, with the
+// buffer, in what the buffers' words hold.
+__device__ __forceinline__ std::int64_t* OwnNow() {
+  return SharedRegion<std::int64_t>(kernel_args.program.shared.own);
+}
+__device__ __forceinline__ std::int64_t* OwnBuffer(std::int32_t buffer) {
+  return OwnNow() + (1 + buffer) * layout::kGpuMaxRows * kernel_args.program.own_cols;
 }
 
 __device__ __forceinline__ bool SumComplete(std::uint64_t word, std::uint32_t count) {
   return (static_cast<std::uint32_t>(word >> 32) + 0x00800000u) >> 24 == count;
 }
 
-// Waits until both words have `count` contributions. Out of line: rarely needed, and the hot path stays small.
-__device__ __noinline__ ulonglong2 AwaitSums(const KernelArgs& args, const std::uint8_t* address, std::uint32_t count) {
-  std::uint32_t spins = 0;
-  while (true) {
-    const ulonglong2 word = LoadPairRelaxed(address);
-    if (SumComplete(word.x, count) && SumComplete(word.y, count)) return word;
-    if (++spins > kSpinLimit) Fault(args, FaultCode::kSumTimeout, count);
-  }
-}
-
 __device__ __forceinline__ std::int64_t SumValue(std::uint64_t word) {
   return static_cast<std::int64_t>(word << 8) >> 8;
 }
 
-// Two columns of a token's embedding. Out of line: needed once a step, and its address arithmetic is long.
-__device__ __noinline__ float2 ReadEmbedding(const KernelArgs& args, std::int32_t token, std::int32_t col) {
-  const Program& p = args.program;
-  const __half2 w = __ldg(
-      reinterpret_cast<const __half2*>(args.weights + p.embedding.offset + p.embedding.ElementOffset(0, token, col)));
-  const float scale = __ldg(reinterpret_cast<const float*>(args.weights + p.embedding_scale) + token);
+// Two columns of a token's embedding.
+__device__ __forceinline__ float2 ReadEmbedding(std::int32_t token, std::int32_t col) {
+  const Program& p = kernel_args.program;
+  const __half2 w = __ldg(reinterpret_cast<const __half2*>(kernel_args.weights + p.embedding.offset +
+                                                           p.embedding.ElementOffset(0, token, col)));
+  const float scale = __ldg(reinterpret_cast<const float*>(kernel_args.weights + p.embedding_scale) + token);
   const float2 v = __half22float2(w);
   return make_float2(v.x * scale, v.y * scale);
 }
 
-// Takes over the residual of the columns that this block owns: one warp, once the sums are complete.
-__device__ __forceinline__ void RememberOwned(const Block& b, Residual from, std::int32_t uses) {
-  const Program& p = b.program;
-  const Owned own = OwnedOf(b);
-  const std::int32_t buffer = from == Residual::kAfterDown ? 1 : 0;
-  const std::uint8_t* sums = b.args.workspace + p.workspace.sums + std::int64_t{buffer} * p.max_rows * p.hidden * 8;
-#pragma unroll 1
-  for (std::int32_t row = 0; row < b.rows; ++row) {
-    const std::uint32_t count = (b.state.sum_counts[row] + uses * p.groups) & 255;
-#pragma unroll 1
-    for (std::int32_t k = b.lane_id; k < b.state.own_count; k += 32) {
-      const std::int32_t col = b.state.own_first + k * p.groups, index = row * p.own_cols + k;
-      if (from == Residual::kEmbedding) {
-        const float2 v = ReadEmbedding(b.args, b.state.rows[row].token, col & ~1);
-        own.now[index] = __float2ll_rn((col & 1 ? v.y : v.x) * layout::kFixedScale);
-      } else {
-        const std::uint8_t* address = sums + (std::int64_t{row} * p.hidden + (col & ~1)) * 8;
-        ulonglong2 word = LoadPairRelaxed(address);
-        if (!SumComplete(word.x, count) || !SumComplete(word.y, count)) word = AwaitSums(b.args, address, count);
-        const std::int64_t value = SumValue(col & 1 ? word.y : word.x);
-        own.now[index] = value;
-        own.buffer[buffer * p.max_rows * p.own_cols + index] = value;
-      }
-    }
-  }
-}
-
 // Normalises the residual of all rows into the activation region. Contains one block barrier; the caller places one
-// after it. `uses`: contributions per group to every word since the step's start, this use included.
-// Pairs (column group, row) of a warp are taken four at a time; the first four stay in registers, the others are read
-// again once the mean square is known.
-__device__ __forceinline__ void NormaliseResidual(Block& b, Residual from, std::int32_t uses, const float* gamma) {
-  constexpr int kBatch = 4;
-  const Program& p = b.program;
-  const std::int32_t column_groups = p.hidden >> 6;
-  const std::int32_t mine = (column_groups - b.warp + layout::kConsumerWarps - 1) / layout::kConsumerWarps;
-  const std::int32_t total = (mine > 0 ? mine : 0) * b.rows;
-  const std::int32_t row_magic = (65536 + b.rows - 1) / b.rows;
-  float* squares = reinterpret_cast<float*>(b.shared + p.shared.squares);
-  const std::int32_t buffer = from == Residual::kAfterDown ? 1 : 0;
-  const std::uint8_t* sums = b.args.workspace + p.workspace.sums + std::int64_t{buffer} * p.max_rows * p.hidden * 8;
+// after it. `uses`: contributions per group to every word since the step's start, this use included. `gamma`: held, of
+// vector set `set`. A warp holds column groups warp, warp + 16, ...: one row all of them at once; more rows all rows of
+// one group at a time, read again once the mean squares are known when there is more than one.
+template <class M, bool kOneRow, Residual kFrom>
+__device__ __forceinline__ void NormaliseResidual(Block& b, std::int32_t uses, std::uint32_t set, std::int32_t gamma) {
+  constexpr int kBatch = kOneRow ? M::kMostColumnRounds : layout::kGpuMaxRows;
+  const Program& p = kernel_args.program;
+  const std::int32_t column_groups = M::Hidden() >> 6;
+  const std::int32_t rounds =
+      kOneRow ? 1 : (column_groups - b.Warp() + layout::kConsumerWarps - 1) / layout::kConsumerWarps;
+  float* squares = SharedRegion<float>(p.shared.squares);
+  constexpr int kBuffer = kFrom == Residual::kAfterDown ? 1 : 0;
+  const std::uint64_t* sums =
+      Workspace<const std::uint64_t>(p.workspace.sums) + kBuffer * layout::kGpuMaxRows * M::Hidden();
 
-  auto row_of = [&](std::int32_t i) { return i - ((i * row_magic) >> 16) * b.rows; };
-  auto col_of = [&](std::int32_t i) {
-    return ((b.warp + ((i * row_magic) >> 16) * layout::kConsumerWarps) << 6) + 2 * b.lane_id;
+  auto row_of = [&](int i) { return kOneRow ? 0 : i; };
+  auto group_of = [&](std::int32_t round, int i) { return b.Warp() + (kOneRow ? i : round) * layout::kConsumerWarps; };
+  auto active = [&](std::int32_t round, int i) {
+    return kOneRow ? M::kWholeRounds || group_of(round, i) < column_groups : i < b.template Rows<kOneRow>();
   };
-  // Values of pairs [base, base + 4) that exist.
-  auto read = [&](std::int32_t base, float2(&values)[kBatch]) {
-    if (from == Residual::kEmbedding) {
+  auto col_of = [&](std::int32_t round, int i) { return (group_of(round, i) << 6) + 2 * b.Lane(); };
+
+  // Takes over the value of a column that this block owns.
+  auto keep = [&](int row, std::int32_t own, std::int64_t value) {
+    if (own < 0) return;
+    OwnNow()[row * p.own_cols + own] = value;
+    if constexpr (kFrom != Residual::kEmbedding) OwnBuffer(kBuffer)[row * p.own_cols + own] = value;
+  };
+  auto read = [&](std::int32_t round, float2(&values)[kBatch]) {
+    if constexpr (kFrom == Residual::kEmbedding) {
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) {
         values[i] = make_float2(0.0f, 0.0f);
-        if (base + i < total) {
-          values[i] = ReadEmbedding(b.args, b.state.rows[row_of(base + i)].token, col_of(base + i));
+        if (active(round, i)) {
+          const std::int32_t col = col_of(round, i);
+          values[i] = ReadEmbedding(State().rows[row_of(i)].token, col);
+          const short2 own = SharedRegion<const short2>(p.shared.owner)[col >> 1];
+          keep(row_of(i), own.x, __float2ll_rn(values[i].x * layout::kFixedScale));
+          keep(row_of(i), own.y, __float2ll_rn(values[i].y * layout::kFixedScale));
         }
       }
-      return;
-    }
-    ulonglong2 words[kBatch] = {};
+    } else {
+      ulonglong2 words[kBatch];
+      std::uint32_t spins = 0;
+      bool ready;
+#pragma unroll 1
+      do {
 #pragma unroll
-    for (int i = 0; i < kBatch; ++i) {
-      if (base + i < total) {
-        words[i] = LoadPairRelaxed(sums + (std::int64_t{row_of(base + i)} * p.hidden + col_of(base + i)) * 8);
-      }
-    }
+        for (int i = 0; i < kBatch; ++i) {
+          words[i] = ulonglong2{};
+          if (active(round, i)) words[i] = LoadPairRelaxed(sums + row_of(i) * M::Hidden() + col_of(round, i));
+        }
+        ready = true;
 #pragma unroll
-    for (int i = 0; i < kBatch; ++i) {
-      if (base + i < total) {
-        const std::int32_t row = row_of(base + i);
-        const std::uint32_t count = (b.state.sum_counts[row] + uses * p.groups) & 255;
-        if (!SumComplete(words[i].x, count) || !SumComplete(words[i].y, count)) {
-          words[i] = AwaitSums(b.args, sums + (std::int64_t{row} * p.hidden + col_of(base + i)) * 8, count);
+        for (int i = 0; i < kBatch; ++i) {
+          const std::uint32_t count = (State().sum_counts[row_of(i)] + uses * M::Groups()) & 255;
+          ready = ready && (!active(round, i) || (SumComplete(words[i].x, count) && SumComplete(words[i].y, count)));
+        }
+        if (++spins > kSpinLimit) Fault(FaultCode::kSumTimeout, uses);
+      } while (!__all_sync(0xffffffffu, ready));
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        const std::int64_t x = SumValue(words[i].x), y = SumValue(words[i].y);
+        values[i] = make_float2(__ll2float_rn(x) * layout::kFixedStep, __ll2float_rn(y) * layout::kFixedStep);
+        if (active(round, i)) {
+          const short2 own = SharedRegion<const short2>(p.shared.owner)[col_of(round, i) >> 1];
+          keep(row_of(i), own.x, x);
+          keep(row_of(i), own.y, y);
         }
       }
-      values[i] = make_float2(__ll2float_rn(SumValue(words[i].x)) * layout::kFixedStep,
-                              __ll2float_rn(SumValue(words[i].y)) * layout::kFixedStep);
     }
   };
-  auto square = [&](std::int32_t base, const float2(&values)[kBatch]) {
+  auto square = [&](std::int32_t round, const float2(&values)[kBatch]) {
     float s[kBatch];
 #pragma unroll
-    for (int i = 0; i < kBatch; ++i) s[i] = values[i].x * values[i].x + values[i].y * values[i].y;
-#pragma unroll 1
+    for (int i = 0; i < kBatch; ++i) s[i] = fmaf(values[i].x, values[i].x, __fmul_rn(values[i].y, values[i].y));
+#pragma unroll
     for (int step = 16; step > 0; step >>= 1) {
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) s[i] += __shfl_xor_sync(0xffffffffu, s[i], step);
     }
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
-      if (b.lane_id == 0 && base + i < total) {
-        squares[row_of(base + i) * p.squares_stride + (col_of(base + i) >> 6)] = s[i];
-      }
+      if (b.Lane() == 0 && active(round, i)) squares[row_of(i) * p.squares_stride + group_of(round, i)] = s[i];
     }
   };
 
-  auto write = [&](std::int32_t base, const float2(&values)[kBatch], float rstd) {
+  float rstd = 0.0f;
+  auto write = [&](std::int32_t round, const float2(&values)[kBatch]) {
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
-      if (base + i >= total) break;
-      const std::int32_t row = row_of(base + i), col = col_of(base + i);
-      const float2 weight = __ldg(reinterpret_cast<const float2*>(gamma + col));
-      const float r = __shfl_sync(0xffffffffu, rstd, row);
-      *reinterpret_cast<std::uint32_t*>(b.shared + p.shared.act + row * p.act_stride + 2 * col) =
-          PackHalf2(values[i].x * r * weight.x, values[i].y * r * weight.y);
-    }
-  };
-
-  // Two passes over the same code: squares, then the normalised values. The values stay in registers when they fit.
-  float2 values[kBatch];
-  float rstd = 0.0f;
-#pragma unroll 1
-  for (int pass = 0; pass < 2; ++pass) {
-#pragma unroll 1
-    for (std::int32_t base = 0; base < total; base += kBatch) {
-      if (pass == 0 || total > kBatch) read(base, values);
-      if (pass == 0) {
-        square(base, values);
-      } else {
-        write(base, values, rstd);
+      const float r = kOneRow ? rstd : __shfl_sync(0xffffffffu, rstd, i);
+      if (active(round, i)) {
+        const std::int32_t col = col_of(round, i);
+        const float2 weight = *reinterpret_cast<const float2*>(Held(gamma) + col);
+        *SharedRegion<std::uint32_t>(p.shared.act + row_of(i) * p.act_stride + 2 * col) =
+            PackHalf2(values[i].x * r * weight.x, values[i].y * r * weight.y);
       }
     }
-    if (pass == 1) break;
-    if (b.warp == layout::kConsumerWarps - 1 && b.group >= 0) RememberOwned(b, from, uses);
+  };
+  auto finish_squares = [&] {
+    b.AwaitVectors(set);
     b.Sync();
+    b.Renew();
     // Lane r of every warp adds row r's groups; the others read row 0 and are not asked.
-    const float4* group =
-        reinterpret_cast<const float4*>(squares + (b.lane_id < b.rows ? b.lane_id : 0) * p.squares_stride);
+    const float4* group = reinterpret_cast<const float4*>(
+        squares + (!kOneRow && b.Lane() < b.template Rows<kOneRow>() ? b.Lane() : 0) * p.squares_stride);
     float4 s = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-#pragma unroll 1
+#pragma unroll 4
     for (std::int32_t i = 0; i < (column_groups + 3) >> 2; ++i) {
       const float4 v = group[i];
       s.x += v.x;
@@ -190,37 +158,68 @@ __device__ __forceinline__ void NormaliseResidual(Block& b, Residual from, std::
       s.z += v.z;
       s.w += v.w;
     }
-    rstd = rsqrtf(((s.x + s.y) + (s.z + s.w)) / static_cast<float>(p.hidden) + p.rms_eps);
+    rstd = rsqrtf(((s.x + s.y) + (s.z + s.w)) / static_cast<float>(M::Hidden()) + p.rms_eps);
+  };
+
+  float2 values[kBatch];
+  if constexpr (kOneRow) {
+    read(0, values);
+    square(0, values);
+    finish_squares();
+    write(0, values);
+  } else {
+#pragma unroll 1
+    for (int pass = 0; pass < 2; ++pass) {
+#pragma unroll 1
+      for (std::int32_t round = 0; round < rounds; ++round) {
+        if (pass == 0 || rounds > 1) read(round, values);
+        if (pass == 0) {
+          square(round, values);
+        } else {
+          write(round, values);
+        }
+      }
+      if (pass == 0) finish_squares();
+    }
   }
 }
 
+// The first layer's: out of line, since it is needed once a step and its address arithmetic is long.
+template <class M, bool kOneRow>
+__device__ __noinline__ void NormaliseEmbedding(Block b, std::int32_t gamma) {
+  NormaliseResidual<M, kOneRow, Residual::kEmbedding>(b, 0, 0, gamma);
+}
+
 // Epilogue of O and down: the panel sums of 16-row parts go to the residual.
-__device__ __forceinline__ void AddToResidual(Block& b, std::int32_t phase, std::int32_t first_part, std::int32_t parts,
-                                              const float* scales, float factor) {
-  const Program& p = b.program;
-  const PhaseShare& share = b.state.shares[phase];
-  const Owned own = OwnedOf(b);
-  const std::int32_t buffer = phase == layout::kPhaseO ? 0 : 1;
-  const std::int32_t shift = b.pitch == 1 ? 0 : 3;
-  const float* partial = reinterpret_cast<const float*>(b.shared + p.shared.partial);
-  std::uint8_t* sums = b.args.workspace + p.workspace.sums + std::int64_t{buffer} * p.max_rows * p.hidden * 8;
-  for (std::int32_t i = threadIdx.x; i < (parts * layout::kTaskRows) << shift; i += 32 * layout::kConsumerWarps) {
-    const std::int32_t local = i >> shift, n = i & (b.pitch - 1);
-    if (n >= b.rows) continue;
-    const std::int32_t offset = first_part * layout::kTaskRows + local;
-    const std::int32_t col = share.first_row + offset;
-    if (col >= p.hidden) continue;
-    const float scale = __ldg(scales + col) * factor;
-    const std::int32_t task_floats = layout::kTaskRows * b.pitch;
-    const float sum = AddChunks(partial + (local >> 4) * share.chunks * task_floats + ((local & 15) << shift) + n,
-                                task_floats, share.chunks) *
-                      scale;
-    std::int64_t value = __float2ll_rn(sum * layout::kFixedScale);
-    if (col % p.groups == b.group) {
-      const std::int32_t index = n * p.own_cols + offset / p.groups;
-      value += own.now[index] - own.buffer[buffer * p.max_rows * p.own_cols + index];
+template <class M, bool kOneRow, int kPhase>
+__device__ __forceinline__ void AddToResidual(const Block& b, std::int32_t first_part, std::int32_t parts) {
+  const Program& p = kernel_args.program;
+  constexpr int kBuffer = kPhase == layout::kPhaseO ? 0 : 1;
+  constexpr float kFactor = kPhase == layout::kPhaseO ? 1.0f : 1.0f / layout::kSwigluScale;
+  const std::int32_t chunks = M::template Chunks<kPhase>();
+  const std::int32_t first_row = State().shares[kPhase].first_row;
+  const float* partial = SharedRegion<float>(p.shared.partial);
+  const float* scales = Held(kPhase == layout::kPhaseO ? p.held.o_scale : p.held.down_scale);
+  std::uint64_t* sums = Workspace<std::uint64_t>(p.workspace.sums) + kBuffer * layout::kGpuMaxRows * M::Hidden();
+  constexpr int kShift = kOneRow ? 2 : 3;
+  const std::int32_t count = (parts * layout::kTaskRows) << kShift;
+#pragma unroll 1
+  for (std::int32_t i = b.thread; i < count; i += 32 * layout::kConsumerWarps) {
+    const std::int32_t local = i >> kShift, low = i & ((1 << kShift) - 1), n = kOneRow ? 0 : low;
+    const std::int32_t held = first_part * layout::kTaskRows + local, col = first_row + held;
+    const float* row = partial + (local >> 4) * PartStride<kOneRow>(chunks);
+    float sum;
+    if constexpr (kOneRow) {
+      sum = AddChunksByFour(row + (local & 15), chunks, low);
+    } else {
+      sum = AddChunks<false>(row + ((local & 15) << 3) + low, chunks);
     }
-    AddRelaxed(sums + (std::int64_t{n} * p.hidden + col) * 8,
+    if ((kOneRow ? low != 0 : n >= b.template Rows<kOneRow>()) || col >= M::Hidden()) continue;
+    sum *= scales[held] * kFactor;
+    std::int64_t value = __float2ll_rn(sum * layout::kFixedScale);
+    const std::int32_t own = SharedRegion<const std::int16_t>(p.shared.owner)[col];
+    if (own >= 0) value += OwnNow()[n * p.own_cols + own] - OwnBuffer(kBuffer)[n * p.own_cols + own];
+    AddRelaxed(sums + n * M::Hidden() + col,
                static_cast<std::uint64_t>(value) + (std::uint64_t{1} << layout::kCountShift));
   }
 }

@@ -34,11 +34,32 @@ __device__ __forceinline__ bool BarrierTryWait(std::uint32_t barrier, std::uint3
                : "memory");
   return done != 0;
 }
+// Waits until the phase of that parity is over; false after `limit` looks. For whole warps: the branches are marked
+// uniform, since behind a loop that may split the warp the compiler keeps what a matrix load has read in registers of
+// its own, through the whole program.
+__device__ __forceinline__ bool BarrierWait(std::uint32_t barrier, std::uint32_t parity, std::uint32_t limit) {
+  std::uint32_t left;
+  asm volatile(
+      "{\n .reg .pred p;\n mov.u32 %0, %3;\nAWAIT:\n"
+      " mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n vote.sync.all.pred p, p, 0xffffffff;\n @p bra.uni "
+      "DONE;\n"
+      " sub.u32 %0, %0, 1;\n setp.ne.u32 p, %0, 0;\n @p bra.uni AWAIT;\nDONE:\n}"
+      : "=&r"(left)
+      : "r"(barrier), "r"(parity), "r"(limit)
+      : "memory");
+  return left != 0;
+}
 __device__ __forceinline__ void BulkCopy(std::uint32_t target, const void* source, std::uint32_t bytes,
                                          std::uint32_t barrier) {
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(target),
                "l"(source), "r"(bytes), "r"(barrier)
                : "memory");
+}
+
+__device__ __forceinline__ std::int32_t LoadVolatileShared(std::uint32_t address) {
+  std::int32_t v;
+  asm volatile("ld.volatile.shared.s32 %0, [%1];" : "=r"(v) : "r"(address));
+  return v;
 }
 
 // --- barriers of a block's warps ---

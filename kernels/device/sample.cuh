@@ -42,16 +42,16 @@ __device__ __forceinline__ std::uint64_t AddOverBlock(const DrawScope& d, std::u
 
 // The candidates of all blocks for `row`: the largest logit. Every warp for itself.
 __device__ __forceinline__ Candidate GatherCandidates(const Block& b, std::int32_t row, std::uint32_t step) {
-  const Program& p = b.program;
+  const Program& p = kernel_args.program;
   Candidate best;
-  for (std::int32_t i = b.lane_id; i < p.num_blocks; i += 32) {
-    const std::uint64_t* source = reinterpret_cast<const std::uint64_t*>(b.args.workspace + p.workspace.candidates) +
-                                  (std::int64_t{i} * p.max_rows + row) * 2;
+  for (std::int32_t i = b.Lane(); i < p.num_blocks; i += 32) {
+    const std::uint64_t* source =
+        Workspace<const std::uint64_t>(p.workspace.candidates) + (std::int64_t{i} * p.max_rows + row) * 2;
     ulonglong2 word = LoadPairRelaxed(source);
     std::uint32_t spins = 0;
     while (static_cast<std::uint32_t>(word.x >> 32) != step || static_cast<std::uint32_t>(word.y >> 32) != step) {
       word = LoadPairRelaxed(source);
-      if (++spins > kSpinLimit) Fault(b.args, FaultCode::kPacketTimeout, step);
+      if (++spins > kSpinLimit) Fault(FaultCode::kPacketTimeout, step);
     }
     best.Take(__uint_as_float(static_cast<std::uint32_t>(word.x)), static_cast<std::int32_t>(word.y));
   }
@@ -197,27 +197,26 @@ __device__ __noinline__ std::int32_t DrawToken(DrawScope d, layout::LaneSampling
 }
 
 // Chooses and publishes the token of row blockIdx.x of the step.
-__device__ __forceinline__ void SampleRow(Block& b, std::uint32_t step, const layout::LaneSampling* samplings) {
-  const Program& p = b.program;
+__device__ __noinline__ void SampleRow(Block b, std::uint32_t step, const layout::LaneSampling* samplings) {
+  const Program& p = kernel_args.program;
   const std::int32_t row = blockIdx.x;
   if (row >= b.rows) return;
-  const RowState& state = b.state.rows[row];
+  const RowState& state = State().rows[row];
   const bool draws = (state.flags & layout::kRowSamples) && !(state.flags & layout::kRowGreedy);
-  if (b.warp != 0 && !draws) return;
+  if (b.Warp() != 0 && !draws) return;
   const Candidate best = GatherCandidates(b, row, step);
   std::int32_t token = state.flags & layout::kRowSamples ? best.id : -1;
   FenceGpu();
   if (draws) {
-    const float* logits = reinterpret_cast<const float*>(b.args.workspace + p.workspace.logits) +
-                          std::int64_t{row} * p.matrix[layout::kPhaseHead].group_rows;
-    const DrawScope scope{&b.state, reinterpret_cast<std::uint64_t*>(b.shared + p.shared.partial), logits, p.vocab};
+    const float* logits =
+        Workspace<const float>(p.workspace.logits) + std::int64_t{row} * p.matrix[layout::kPhaseHead].group_rows;
+    const DrawScope scope{&State(), SharedRegion<std::uint64_t>(p.shared.partial), logits, p.vocab};
     token = DrawToken(scope, samplings[state.lane], state.position + 1, best.value);
   }
   if (threadIdx.x == 0) {
     FenceGpu();
-    StoreRelaxed(
-        reinterpret_cast<std::uint64_t*>(b.args.workspace + p.workspace.tokens) + (step & 1) * p.max_rows + row,
-        MakePacket(static_cast<std::uint32_t>(token), step));
+    StoreRelaxed(Workspace<std::uint64_t>(p.workspace.tokens) + (step & 1) * p.max_rows + row,
+                 MakePacket(static_cast<std::uint32_t>(token), step));
   }
 }
 

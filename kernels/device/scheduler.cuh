@@ -23,14 +23,16 @@ struct DeviceWords {
   static __device__ void FenceGpu() { device::FenceGpu(); }
   static __device__ std::uint64_t GlobalTimer() { return device::GlobalTimer(); }
   static __device__ void Sleep(std::uint32_t ns) { __nanosleep(ns); }
-  static __device__ void AwaitPacket(const KernelArgs& args, const std::uint64_t* word, std::uint32_t epoch) {
-    device::AwaitPacket(args, word, 0, epoch);
+  static __device__ void AwaitPacket(const KernelArgs&, const std::uint64_t* word, std::uint32_t epoch) {
+    device::AwaitPacket(word, 0, epoch);
   }
-  static __device__ void Fault(const KernelArgs& args, FaultCode code, std::uint64_t detail) {
-    device::Fault(args, code, detail);
-  }
+  static __device__ void Fault(const KernelArgs&, FaultCode code, std::uint64_t detail) { device::Fault(code, detail); }
 };
 
 using Scheduler = SchedulerLoop<KernelArgs, DeviceWords>;
+
+__device__ __noinline__ void RunScheduler() {
+  Scheduler(kernel_args).Run();
+}
 
 }  // namespace megakernel::device

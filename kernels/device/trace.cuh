@@ -5,11 +5,11 @@
 
 namespace megakernel::device {
 
-__device__ __forceinline__ void Trace(const Block& b, int mark) {
+__device__ __forceinline__ void Trace(int mark) {
 #if defined(MEGAKERNEL_TRACE)
   if (threadIdx.x == 0) {
-    std::uint64_t* words = reinterpret_cast<std::uint64_t*>(b.args.workspace + b.program.workspace.trace) +
-                           std::int64_t{blockIdx.x} * layout::kTraceWords;
+    std::uint64_t* words =
+        Workspace<std::uint64_t>(kernel_args.program.workspace.trace) + std::int64_t{blockIdx.x} * layout::kTraceWords;
     const std::uint64_t n = words[0];
     if (n + 1 < layout::kTraceWords) {
       words[n + 1] = static_cast<std::uint64_t>(clock64()) << 8 | mark;

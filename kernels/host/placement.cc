@@ -32,16 +32,22 @@ class Region {
   std::int64_t end_ = 0;
 };
 
-// Strips per tile: the most with which the busiest block has the fewest rows.
-std::int32_t ChooseStrips(std::int64_t rows, std::int32_t blocks) {
+// Chunk tasks of a row group that the partial region should hold: more costs the ring a slot.
+constexpr std::int32_t kPreferredTasks = 32;
+
+// Strips per tile: of those with which the busiest block has the fewest rows, the most whose chunk sums are few enough.
+std::int32_t ChooseStrips(std::int64_t rows, std::int32_t cols, std::int32_t blocks) {
   std::int32_t best = 0;
   std::int64_t best_rows = 0;
+  bool best_fits = false;
   for (std::int32_t strips = 8; strips >= 2; strips /= 2) {
     const std::int64_t row_groups = RoundUp(rows, 8 * strips) / (8 * strips);
     const std::int64_t busiest = (row_groups + blocks - 1) / blocks * 8 * strips;
-    if (best == 0 || busiest < best_rows) {
+    const bool fits = cols / layout::kChunkCols * strips / 2 <= kPreferredTasks;
+    if (best == 0 || busiest < best_rows || (busiest == best_rows && !best_fits)) {
       best = strips;
       best_rows = busiest;
+      best_fits = fits;
     }
   }
   return best;
@@ -77,6 +83,29 @@ layout::VectorOffsets PlaceVectors(const Program& p) {
   return v;
 }
 
+// Rows of a phase that the busiest block computes.
+std::int64_t BusiestRows(const Program& p, layout::Phase phase) {
+  const PackedMatrix& m = p.matrix[phase];
+  return RoundUp(m.RowGroups(), p.blocks_per_group) / p.blocks_per_group * m.RowsPerRowGroup();
+}
+
+layout::HeldVectors PlaceHeld(const Program& p) {
+  Region region(4);
+  const auto place = [&](std::int64_t count) { return static_cast<std::int32_t>(region.Place(count)); };
+  layout::HeldVectors h;
+  h.attention_norm = place(p.hidden);
+  h.q_norm = place(p.head_dim);
+  h.k_norm = place(p.head_dim);
+  h.qkv_scale = place(BusiestRows(p, layout::kPhaseQkv));
+  h.qkv_bias = place(p.qkv_bias ? BusiestRows(p, layout::kPhaseQkv) : 0);
+  h.o_scale = place(BusiestRows(p, layout::kPhaseO));
+  h.ffn_norm = place(p.hidden);
+  h.gate_up_scale = place(BusiestRows(p, layout::kPhaseGateUp));
+  h.down_scale = place(BusiestRows(p, layout::kPhaseDown));
+  h.total = static_cast<std::int32_t>(region.end());
+  return h;
+}
+
 // Bytes that attention needs in the partial region (device/attention.cuh).
 std::int64_t AttentionScratchBytes(const Program& p) {
   const std::int64_t halves = p.head_dim / 64, teams = layout::kConsumerWarps / (4 * halves);
@@ -101,8 +130,9 @@ layout::SharedOffsets SharedPlaces(const Program& p) {
   const auto place = [&](std::int64_t bytes) { return static_cast<std::int32_t>(region.Place(bytes)); };
   const std::int64_t rows = p.max_rows;
   layout::SharedOffsets s;
+  s.misc = place(layout::kBlockStateBytes);
   s.slots = place(std::int64_t{p.num_slots} * layout::kTileBytes);
-  s.barriers = place(std::int64_t{16} * p.num_slots);
+  s.barriers = place(std::int64_t{16} * p.num_slots + 32);
   s.done = place(std::int64_t{4} * p.num_slots);
   s.act = place(rows * p.act_stride);
   s.panel = place(rows * p.panel_stride);
@@ -111,10 +141,11 @@ layout::SharedOffsets SharedPlaces(const Program& p) {
   s.key = place(rows * p.head_dim * 2);
   s.value = place(rows * p.head_dim * 2);
   s.rope = place(rows * p.head_dim * 4);
+  s.vectors = place(std::int64_t{4} * p.held.total);
+  s.owner = place(std::int64_t{2} * p.hidden);
   s.own = place(3 * rows * p.own_cols * 8);
   s.squares = place(rows * p.squares_stride * 4);
   s.step = place(layout::kStepPackets * 4);
-  s.misc = place(layout::kBlockStateBytes);
   s.total = static_cast<std::int32_t>(region.end());
   return s;
 }
@@ -125,10 +156,12 @@ void PlaceWeights(bool tied, Program& p) {
   const std::int32_t blocks = p.blocks_per_group, ffn = p.FfnPerGroup();
   Region region(1024);
   // O and down have the same row groups: a block owns the columns of the residual that it computes (norm.cuh).
-  const std::int32_t panel_strips = ChooseStrips(p.hidden, blocks);
-  p.matrix[layout::kPhaseQkv] = PlaceMatrix(region, p.groups, p.QkvRows(), p.hidden, ChooseStrips(p.QkvRows(), blocks));
+  const std::int32_t panel_strips = ChooseStrips(p.hidden, std::max(p.PanelCols(), ffn), blocks);
+  p.matrix[layout::kPhaseQkv] =
+      PlaceMatrix(region, p.groups, p.QkvRows(), p.hidden, ChooseStrips(p.QkvRows(), p.hidden, blocks));
   p.matrix[layout::kPhaseO] = PlaceMatrix(region, p.groups, p.hidden, p.PanelCols(), panel_strips);
-  p.matrix[layout::kPhaseGateUp] = PlaceMatrix(region, p.groups, 2 * ffn, p.hidden, ChooseStrips(2 * ffn, blocks));
+  p.matrix[layout::kPhaseGateUp] =
+      PlaceMatrix(region, p.groups, 2 * ffn, p.hidden, ChooseStrips(2 * ffn, p.hidden, blocks));
   p.matrix[layout::kPhaseDown] = PlaceMatrix(region, p.groups, p.hidden, ffn, panel_strips);
   p.layer_bytes = region.end();
   region.Skip((p.num_layers - 1) * p.layer_bytes);
@@ -176,6 +209,7 @@ bool PlaceShared(std::int32_t shared_bytes, Program& p) {
   const PackedMatrix& o = p.matrix[layout::kPhaseO];
   const std::int32_t owned = (o.RowGroups() + p.blocks_per_group - 1) / p.blocks_per_group * o.RowsPerRowGroup();
   p.own_cols = (owned + p.groups - 1) / p.groups + 1;
+  p.held = PlaceHeld(p);
   p.squares_stride = static_cast<std::int32_t>(RoundUp(p.hidden / 64, 4));
   for (p.num_slots = kMostSlots;; --p.num_slots) {
     p.shared = SharedPlaces(p);

@@ -9,7 +9,7 @@
 namespace megakernel::host {
 
 // Fewest slots of the ring that shared memory must hold, and most that are used.
-inline constexpr std::int32_t kLeastSlots = 6;
+inline constexpr std::int32_t kLeastSlots = 5;
 inline constexpr std::int32_t kMostSlots = 12;
 
 // Matrices and their tiles, vectors, weight_bytes. `tied`: the LM head is the embedding.

@@ -47,7 +47,9 @@ std::string RefusedShape(const reference::ModelView& model) {
   if (queries > kMaxQueriesPerGroup) {
     return Refusal("query heads per KV head", queries, Range(1, kMaxQueriesPerGroup));
   }
-  if (s.hidden < 64 || s.hidden % 64 != 0) return Refusal("hidden", s.hidden, "must be a multiple of 64");
+  if (s.hidden < 64 || s.hidden % 64 != 0 || s.hidden > layout::kMostHidden) {
+    return Refusal("hidden", s.hidden, "must be a multiple of 64 up to " + std::to_string(layout::kMostHidden));
+  }
   if (s.ffn < 1 || s.ffn % (64 * s.num_kv_heads) != 0) {
     return Refusal("ffn", s.ffn,
                    "must be a multiple of " + std::to_string(64 * s.num_kv_heads) + " (64 for each of " +
@@ -75,10 +77,11 @@ std::string RefusedOption(const reference::Shape& s, const DeviceLimits& device,
   if (o.max_context < 1 || o.max_context > kMaxContext) {
     return Refusal("max_context", o.max_context, Range(1, kMaxContext));
   }
-  if (o.page_tokens < 1 || o.page_tokens % layout::kAttentionBlock != 0 || o.page_tokens > kMaxContext) {
-    return Refusal(
-        "page_tokens", o.page_tokens,
-        "must be a multiple of " + std::to_string(layout::kAttentionBlock) + " up to " + std::to_string(kMaxContext));
+  if (o.page_tokens < layout::kAttentionBlock || (o.page_tokens & (o.page_tokens - 1)) != 0 ||
+      o.page_tokens > kMaxContext) {
+    return Refusal("page_tokens", o.page_tokens,
+                   "must be a power of two from " + std::to_string(layout::kAttentionBlock) + " to " +
+                       std::to_string(kMaxContext));
   }
   if (o.num_kv_pages < 0) {
     return Refusal("num_kv_pages", o.num_kv_pages, "must be 0 (pages for every lane) or positive");
@@ -118,6 +121,12 @@ void SetSizes(const DeviceLimits& device, const ProgramOptions& o, Program& p) {
   p.window_layers = o.window_layers;
   p.window_head = o.window_head;
   p.kv = {o.kv_layout, p.num_layers, p.groups, p.head_dim, o.page_tokens, 2};
+  p.kv_strides.page = p.kv.PageBytes();
+  p.kv_strides.value = p.kv.PlaneElements() * p.kv.element_bytes;
+  p.kv_strides.layer = 2 * p.kv_strides.value;
+  p.kv_strides.slot = static_cast<std::int32_t>(p.kv.SlotStride() * p.kv.element_bytes);
+  p.kv_strides.head = static_cast<std::int32_t>(p.kv.Offset(0, false, 1, 0) * p.kv.element_bytes);
+  while (1 << p.kv_strides.page_log2 < o.page_tokens) ++p.kv_strides.page_log2;
   p.num_kv_pages = o.num_kv_pages > 0 ? o.num_kv_pages : p.max_lanes * p.max_pages;
 }
 

@@ -39,7 +39,7 @@ std::string CheckSizes(const Program& p) {
   if (p.head_dim != 64 && p.head_dim != 128) return Text("head_dim", p.head_dim, "64 or 128");
   // The count of a sum is kept modulo 256, and a layer adds one for each group.
   return First({InRange("num_layers", p.num_layers, 1, 1 << 16), InRange("groups", p.groups, 1, 255),
-                InRange("q_per_kv", p.q_per_kv, 1, 8), InRange("hidden", p.hidden, 64, 1 << 20),
+                InRange("q_per_kv", p.q_per_kv, 1, 8), InRange("hidden", p.hidden, 64, layout::kMostHidden),
                 Equal("hidden mod 64", p.hidden % 64, 0), InRange("ffn", p.ffn, 64, 1 << 24),
                 Equal("ffn mod (64 * groups)", p.ffn % (64 * p.groups), 0), InRange("vocab", p.vocab, 1, 1 << 24),
                 InRange("blocks_per_group", p.blocks_per_group, 1, 1 << 16),
@@ -53,9 +53,14 @@ std::string CheckPages(const Program& p) {
   const std::int32_t page = p.kv.page_tokens;
   return First(
       {InRange("kv.page_tokens", page, layout::kAttentionBlock, 1 << 20),
-       Equal("kv.page_tokens mod 64", page % layout::kAttentionBlock, 0),
+       Equal("kv.page_tokens", page, std::int64_t{1} << p.kv_strides.page_log2),
        Equal("kv.num_layers", p.kv.num_layers, p.num_layers), Equal("kv.num_kv_heads", p.kv.num_kv_heads, p.groups),
        Equal("kv.head_dim", p.kv.head_dim, p.head_dim), Equal("kv.element_bytes", p.kv.element_bytes, 2),
+       Equal("kv_strides.page", p.kv_strides.page, p.kv.PageBytes()),
+       Equal("kv_strides.layer", p.kv_strides.layer, p.kv.Offset(1, false, 0, 0) * 2),
+       Equal("kv_strides.value", p.kv_strides.value, p.kv.Offset(0, true, 0, 0) * 2),
+       Equal("kv_strides.head", p.kv_strides.head, p.kv.Offset(0, false, 1, 0) * 2),
+       Equal("kv_strides.slot", p.kv_strides.slot, p.kv.SlotStride() * 2),
        InRange("num_kv_pages", p.num_kv_pages, 1, INT32_MAX),
        Equal("max_pages", p.max_pages, layout::PagesFor(p.max_context, page)),
        InRange("max_items", p.max_items,
@@ -199,10 +204,13 @@ std::string CheckShared(const Program& p) {
   const std::string places =
       CheckRegions("shared",
                    {{"slots", s.slots, std::int64_t{p.num_slots} * layout::kTileBytes},
-                    {"barriers", s.barriers, std::int64_t{16} * p.num_slots},
+                    {"barriers", s.barriers, std::int64_t{16} * p.num_slots + 32},
                     {"act", s.act, rows * p.act_stride},
                     {"panel", s.panel, rows * p.panel_stride},
                     {"partial", s.partial, std::int64_t{p.task_capacity} * layout::kTaskRows * rows * 4},
+                    {"vectors", s.vectors, std::int64_t{4} * p.held.total},
+                    {"owner", s.owner, std::int64_t{2} * p.hidden},
+                    {"own", s.own, 3 * rows * p.own_cols * 8},
                     {"step", s.step, layout::kStepPackets * 4},
                     {"misc", s.misc, layout::kBlockStateBytes}},
                    16, s.total);

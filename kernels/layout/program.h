@@ -21,7 +21,8 @@ inline constexpr int kNumPhases = 5;
 
 inline constexpr int kGpuMaxRows = 8;      // rows of a step: the columns of one tensor-core product
 inline constexpr int kConsumerWarps = 16;  // warps that compute
-inline constexpr int kServiceWarps = 4;    // producer, scheduler, two idle (a warpgroup, for its registers)
+inline constexpr int kMostHidden = 4096;   // a row's columns, four column groups a warp
+inline constexpr int kServiceWarps = 3;    // weights, vectors, scheduler
 inline constexpr int kThreads = 32 * (kConsumerWarps + kServiceWarps);
 
 inline constexpr int kBlockStateBytes = 4096;  // room in shared memory for what a block knows (device/block.cuh)
@@ -56,10 +57,19 @@ struct WorkspaceOffsets {
   std::int64_t total = 0;
 };
 
+// What a block holds of a layer's vectors in shared memory, in floats from SharedOffsets::vectors: the norms, and the
+// scales of the rows that it computes itself. Two sets, each loaded while the other is in use (device/vectors.cuh).
+struct HeldVectors {
+  std::int32_t attention_norm = 0, q_norm = 0, k_norm = 0, qkv_scale = 0, qkv_bias = 0, o_scale = 0;  // set 0
+  std::int32_t ffn_norm = 0, gate_up_scale = 0, down_scale = 0;                                       // set 1
+  std::int32_t total = 0;
+};
+
 // Bytes from the start of a block's shared memory.
 struct SharedOffsets {
+  std::int32_t misc = 0;      // what a block knows (device/block.cuh)
   std::int32_t slots = 0;     // [num_slots][16 KiB]
-  std::int32_t barriers = 0;  // full[num_slots], empty[num_slots]
+  std::int32_t barriers = 0;  // full[num_slots], empty[num_slots], full[2] and empty[2] of the vectors
   std::int32_t done = 0;      // [num_slots] tile number last consumed in the LM head
   std::int32_t act = 0;       // [max_rows] x act_stride: normalised residual, fp16
   std::int32_t panel = 0;     // [max_rows] x panel_stride: attention output or SwiGLU product, fp16
@@ -68,11 +78,19 @@ struct SharedOffsets {
   std::int32_t key = 0;       // [max_rows][head_dim] fp16, page order
   std::int32_t value = 0;     // the same
   std::int32_t rope = 0;      // [max_rows][head_dim / 2] {cos, sin}
+  std::int32_t vectors = 0;   // HeldVectors
+  std::int32_t owner = 0;     // [hidden] int16: index of a column among those this block owns, or -1
   std::int32_t own = 0;       // [3][max_rows][own_cols] int64
   std::int32_t squares = 0;   // [max_rows][squares_stride] fp32
   std::int32_t step = 0;      // the step's rows
-  std::int32_t misc = 0;      // shares, reductions
   std::int32_t total = 0;
+};
+
+// Bytes between places of KV memory (kv_page.h), so that the kernel need not multiply sizes.
+struct KvStrides {
+  std::int64_t page = 0, layer = 0, value = 0;  // pages, layers of a page, a layer's keys to its values
+  std::int32_t head = 0, slot = 0;              // heads, positions
+  std::int32_t page_log2 = 0;                   // log2(page_tokens)
 };
 
 struct Program {
@@ -93,8 +111,10 @@ struct Program {
   PackedMatrix embedding;
   std::int64_t layer_bytes = 0, vectors = 0, head_scale = 0, embedding_scale = 0, final_norm = 0, weight_bytes = 0;
   VectorOffsets vector;
+  HeldVectors held;
 
   KvGeometry kv;
+  KvStrides kv_strides;
   std::int32_t num_kv_pages = 0;
 
   std::int32_t act_stride = 0, panel_stride = 0;  // bytes

@@ -105,7 +105,7 @@ void ExpectSharedApart(const Program& p) {
   EXPECT_GE(p.act_stride, 2 * p.hidden);
   EXPECT_GE(p.panel_stride, 2 * std::max(p.PanelCols(), p.FfnPerGroup()));
   ExpectApart({{"slots", s.slots, std::int64_t{p.num_slots} * layout::kTileBytes},
-               {"barriers", s.barriers, 16 * p.num_slots},
+               {"barriers", s.barriers, 16 * p.num_slots + 32},
                {"done", s.done, 4 * p.num_slots},
                {"act", s.act, rows * p.act_stride},
                {"panel", s.panel, rows * p.panel_stride},
@@ -114,6 +114,8 @@ void ExpectSharedApart(const Program& p) {
                {"key", s.key, rows * p.head_dim * 2},
                {"value", s.value, rows * p.head_dim * 2},
                {"rope", s.rope, rows * p.head_dim / 2 * 8},
+               {"vectors", s.vectors, 4 * p.held.total},
+               {"owner", s.owner, 2 * p.hidden},
                {"own", s.own, 3 * rows * p.own_cols * 8},
                {"squares", s.squares, rows * p.hidden / 64 * 4},
                {"step", s.step, layout::kStepPackets * 4},
@@ -195,8 +197,8 @@ std::vector<std::int32_t> CheckGrids(const std::string& name) {
 TEST(ProgramBuildTest, PresetsOnManyGrids) {
   // Grids on which a block's share does not fit shared memory; all others do.
   const std::vector<std::pair<std::string, std::vector<std::int32_t>>> refused = {
-      {"llama-3.2-1b", {64, 33}}, {"llama-3.2-3b", {132, 100, 64, 33}}, {"llama-tiny", {}}, {"qwen3-0.6b", {}},
-      {"qwen3-1.7b", {64, 33}},   {"qwen3-4b", {127, 100, 33}},         {"qwen3-tiny", {}}, {"smollm2-135m", {}},
+      {"llama-3.2-1b", {}}, {"llama-3.2-3b", {100, 64, 33}}, {"llama-tiny", {}}, {"qwen3-0.6b", {}},
+      {"qwen3-1.7b", {}},   {"qwen3-4b", {64, 33}},          {"qwen3-tiny", {}}, {"smollm2-135m", {}},
       {"smollm2-tiny", {}},
   };
   std::vector<std::string> names = {"qwen2-tiny"};  // RefusesFfnOfQwen2Tiny
@@ -243,15 +245,17 @@ TEST(ProgramBuildTest, RefusedOptionsNameTheLimit) {
   EXPECT_EQ(with([](ProgramOptions& o) { o.max_context = 1048577; }), "max_context 1048577: must be from 1 to 1048576");
   for (const std::int32_t tokens : {-64, 0, 32, 96}) {
     EXPECT_EQ(with([&](ProgramOptions& o) { o.page_tokens = tokens; }),
-              "page_tokens " + std::to_string(tokens) + ": must be a multiple of 64 up to 1048576");
+              "page_tokens " + std::to_string(tokens) + ": must be a power of two from 64 to 1048576");
   }
   EXPECT_EQ(with([](ProgramOptions& o) { o.num_kv_pages = -1; }),
             "num_kv_pages -1: must be 0 (pages for every lane) or positive");
-  EXPECT_EQ(with([](ProgramOptions& o) { o.window_layers = 0; }), "window_layers 0: must be from 1 to 6");
-  EXPECT_EQ(with([](ProgramOptions& o) { o.window_head = 7; }), "window_head 7: must be from 1 to 6");
+  EXPECT_EQ(with([](ProgramOptions& o) { o.window_layers = 0; }), "window_layers 0: must be from 1 to 5");
+  EXPECT_EQ(with([](ProgramOptions& o) { o.window_head = 6; }), "window_head 6: must be from 1 to 5");
   EXPECT_EQ(Error(view, {}, {7, 232448}), "num_sms 7: must be at least 8, a block for each KV head and each row");
   EXPECT_THAT(Error(view, {}, {132, 100000}), HasSubstr("no persistent_blocks would fit"));
-  EXPECT_THAT(Error(Preset("llama-3.2-3b"), {}), HasSubstr("persistent_blocks 127 would fit"));
+  ProgramOptions hundred;
+  hundred.persistent_blocks = 100;
+  EXPECT_THAT(Error(Preset("llama-3.2-3b"), hundred), HasSubstr("persistent_blocks 132 would fit"));
   EXPECT_THAT(with([](ProgramOptions& o) { o.max_context = 1048576; }), HasSubstr("with max_context 1048576"));
 }
 
@@ -265,7 +269,7 @@ TEST(ProgramBuildTest, RefusedShapesNameTheLimit) {
   EXPECT_EQ(with([](auto& v) { v.shape.num_kv_heads = 0; }), "num_kv_heads 0: must divide num_q_heads 9: 1, 3, 9");
   EXPECT_EQ(with([](auto& v) { v.shape.num_kv_heads = 1; }), "query heads per KV head 9: must be from 1 to 8");
   EXPECT_EQ(with([](auto& v) { v.shape.head_dim = 96; }), "head_dim 96: must be 64 or 128");
-  EXPECT_EQ(with([](auto& v) { v.shape.hidden = 600; }), "hidden 600: must be a multiple of 64");
+  EXPECT_EQ(with([](auto& v) { v.shape.hidden = 600; }), "hidden 600: must be a multiple of 64 up to 4096");
   EXPECT_EQ(with([](auto& v) { v.shape.num_layers = 0; }), "num_layers 0: must be at least 1");
   EXPECT_EQ(with([](auto& v) { v.layers.pop_back(); }), "num_layers 2: the model has 1 layers");
   EXPECT_EQ(with([](auto& v) { v.shape.vocab = 0; }), "vocab 0: must be at least 1");

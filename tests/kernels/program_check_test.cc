@@ -108,7 +108,7 @@ INSTANTIATE_TEST_SUITE_P(
         Breakage{"TooManyLanes", [](Program& p) { p.max_lanes = 129; }, "max_lanes is 129"},
         Breakage{"PageTableShort", [](Program& p) { --p.max_pages; }, "max_pages is 63, must be 64"},
         Breakage{"ItemsShort", [](Program& p) { --p.max_items; }, "max_items is 511"},
-        Breakage{"OddPages", [](Program& p) { p.kv.page_tokens = 96; }, "kv.page_tokens mod 64 is 32"},
+        Breakage{"OddPages", [](Program& p) { p.kv.page_tokens = 96; }, "kv.page_tokens is 96, must be 64"},
         Breakage{"WideElements", [](Program& p) { p.kv.element_bytes = 4; }, "kv.element_bytes is 4"},
         Breakage{"OtherHeads", [](Program& p) { p.kv.num_kv_heads = 4; }, "kv.num_kv_heads is 4"}),
     [](const auto& info) { return std::string(info.param.name); });
