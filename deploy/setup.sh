@@ -13,7 +13,7 @@ me=setup
 packages_run=(ca-certificates g++ cmake ninja-build ccache pkg-config python3 python3-venv util-linux
   libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev libspdlog-dev
   nlohmann-json3-dev libgtest-dev libgmock-dev)
-packages_test=()
+packages_test=(clang)  # with its fuzzer runtime, whose package has the version in its name
 packages_lint=(clang-tidy shellcheck)
 packages_cuda=()
 
@@ -146,6 +146,7 @@ main() {
   for profile in "$@"; do
     case $profile in
       test)
+        install_packages "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
         # The distribution's npm is 384 packages.
         command -v npm >/dev/null || python_packages python-npm "${npm_pins[@]}"
         go_tool grpcurl "$grpcurl_pin"

@@ -24,6 +24,10 @@ cd "$root"
 if [ ${#folders[@]} -eq 0 ]; then
   # The preset makes "no test" an error and prints what a failing test said.
   ctest --preset "$preset" --parallel "$jobs" "$@"
+  # A minute of fuzzing, where there is a fuzzer: five targets.
+  if [ "$preset" = cpu ] && compgen -G "/usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a" >/dev/null; then
+    "$root/tests/fuzz/run.sh" 12
+  fi
 fi
 for folder in ${folders[@]+"${folders[@]}"}; do
   say "$preset, $folder"
