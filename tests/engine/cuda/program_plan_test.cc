@@ -50,8 +50,8 @@ TEST(ProgramPlanTest, EverySupportedModelGetsAGridAndALongContextByItself) {
     std::int32_t blocks, context;
   };
   for (const Expected& e : {Expected{"qwen3-0.6b", 132, 32768}, Expected{"qwen3-1.7b", 132, 32768},
-                            Expected{"qwen3-4b", 132, 16384}, Expected{"llama-3.2-1b", 132, 32768},
-                            Expected{"llama-3.2-3b", 127, 16384}, Expected{"smollm2-135m", 132, 8192}}) {
+                            Expected{"qwen3-4b", 132, 8192}, Expected{"llama-3.2-1b", 132, 32768},
+                            Expected{"llama-3.2-3b", 132, 8192}, Expected{"smollm2-135m", 132, 8192}}) {
     const auto program = Plan(e.preset, {});
     ASSERT_TRUE(program.ok()) << e.preset << ": " << program.status();
     EXPECT_EQ(program->num_blocks, e.blocks) << e.preset;
