@@ -67,7 +67,12 @@ void EngineCore::OnToken(Choice& choice, Event& event) {
   }
   choice.sequence->Append(event.token);
   choice.sequence->SetWritten(event.position);
-  if (choice.output_tokens++ == 0) choice.first_token = now_;
+  if (choice.output_tokens++ == 0) {
+    choice.first_token = now_;
+    metrics_->time_to_first_token.Add(now_ - choice.generation->accepted);
+  } else {
+    metrics_->inter_token_time.Add(now_ - choice.last_token_time);
+  }
   choice.last_token_time = now_;
   ++totals_.output_tokens;
   if (stop) EndRunning(choice, {FinishReason::kStopString, absl::OkStatus(), choice.text->matched_stop()});
@@ -142,11 +147,14 @@ void EngineCore::Finish(Choice& choice, const End& end) {
   if (generation.session != nullptr && !generation.has_started() && choice.sequence != nullptr) {
     choice.sequence->Truncate(generation.base_length);
   }
+  metrics_->finished.Add(end.reason);
   Finished finished = Summary(choice, end);
   choice.sequence = nullptr;
   choice.own.reset();
   const bool last = --generation.unfinished == 0;
   if (last) {
+    if (!end.status.ok()) metrics_->errors.Add(ReasonOf(end.status));
+    metrics_->request_time.Add(now_ - generation.accepted);
     MarkAdmitted(generation);
     LeaveSession(generation);
     generation.deleted.reset();

@@ -143,6 +143,7 @@ void EngineCore::MarkStarted(Generation& generation) {
   if (generation.has_started()) return;
   MarkAdmitted(generation);
   generation.started = now_;
+  metrics_->queue_time.Add(now_ - generation.accepted);
   totals_.prompt_tokens += generation.prompt_length;
   totals_.cached_tokens += generation.cached_tokens;
   const Session* const session = generation.session;

@@ -153,6 +153,9 @@ absl::Status Engine::Health() const {
 EngineStats Engine::Stats() const {
   return loop_->Stats();
 }
+const EngineMetrics& Engine::metrics() const {
+  return loop_->metrics();
+}
 const ExecutorInfo& Engine::info() const {
   return loop_->info();
 }

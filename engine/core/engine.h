@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "engine/base/clock.h"
+#include "engine/core/metrics.h"
 #include "engine/core/request.h"
 #include "engine/core/session.h"
 #include "engine/core/session_image.h"
@@ -67,6 +68,8 @@ struct EngineStats {
   std::int64_t preemptions = 0;
   std::int64_t sessions_reclaimed = 0;  // idle sessions whose pages were taken
   std::int64_t sessions_expired = 0;
+  // When the executor was last seen to move, or had nothing to do: the age of its heartbeat.
+  absl::Time heartbeat_changed;
 };
 
 class EngineLoop;
@@ -130,6 +133,8 @@ class Engine {
   // OK, or why the executor has failed (EXECUTOR_FAILED).
   absl::Status Health() const;
   EngineStats Stats() const;
+  // Lives as long as the engine.
+  const EngineMetrics& metrics() const;
   const ExecutorInfo& info() const;
   const Model& model() const;
   // Tokens a sequence may have.

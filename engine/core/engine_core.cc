@@ -17,12 +17,13 @@ constexpr absl::Duration kLongestSleep = absl::Seconds(1);
 }  // namespace
 
 EngineCore::EngineCore(const EngineOptions& options, std::int32_t max_context, const Model* model, Executor* executor,
-                       const Clock* clock, Hooks hooks)
+                       const Clock* clock, EngineMetrics* metrics, Hooks hooks)
     : options_(options),
       max_context_(max_context),
       model_(model),
       executor_(executor),
       clock_(clock),
+      metrics_(metrics),
       hooks_(std::move(hooks)),
       cache_(executor->info().num_pages, executor->info().page_tokens, options.prefix_sharing),
       sessions_(options.max_sessions),
@@ -141,6 +142,7 @@ EngineStats EngineCore::Stats() const {
   stats.pages_cached = cache_.num_cached();
   stats.pages_free = cache_.num_free();
   stats.preemptions = dispatcher_.num_preemptions();
+  stats.heartbeat_changed = heartbeat_changed_;
   return stats;
 }
 

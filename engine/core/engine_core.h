@@ -19,6 +19,7 @@
 #include "engine/core/engine.h"
 #include "engine/core/generation.h"
 #include "engine/core/kv_cache.h"
+#include "engine/core/metrics.h"
 #include "engine/core/session_image.h"
 #include "engine/core/session_table.h"
 #include "engine/executor/executor.h"
@@ -38,8 +39,9 @@ class EngineCore final : private DispatchHost {
     std::function<void()> on_ended;
   };
 
+  // `metrics` outlives it.
   EngineCore(const EngineOptions& options, std::int32_t max_context, const Model* model, Executor* executor,
-             const Clock* clock, Hooks hooks);
+             const Clock* clock, EngineMetrics* metrics, Hooks hooks);
   ~EngineCore() override;
 
   // Looks at the clock: before anything else in a round.
@@ -136,6 +138,7 @@ class EngineCore final : private DispatchHost {
   const Model* const model_;
   Executor* const executor_;
   const Clock* const clock_;
+  EngineMetrics* const metrics_;
   const Hooks hooks_;
 
   KvCache cache_;

@@ -29,7 +29,7 @@ EngineLoop::EngineLoop(const EngineOptions& options, std::int32_t max_context, c
       executor_(std::move(executor)),
       clock_(clock),
       inbox_(std::make_shared<Inbox>(executor_.get(), kMaxOperations + options.max_queue)),
-      core_(options, max_context, model, executor_.get(), clock,
+      core_(options, max_context, model, executor_.get(), clock, &metrics_,
             {.on_left_queue = [this] { waiting_.fetch_sub(1, std::memory_order_relaxed); },
              .on_ending = [this] { PublishStats(); },
              .on_ended =
@@ -44,6 +44,12 @@ EngineLoop::~EngineLoop() {
 }
 
 absl::StatusOr<std::shared_ptr<TokenStream>> EngineLoop::Generate(GenerateRequest request) {
+  auto stream = Accept(std::move(request));
+  if (!stream.ok()) metrics_.errors.Add(ReasonOf(stream.status()));
+  return stream;
+}
+
+absl::StatusOr<std::shared_ptr<TokenStream>> EngineLoop::Accept(GenerateRequest request) {
   if (draining()) return DrainingError();
   MK_RETURN_IF_ERROR(Health());
   MK_RETURN_IF_ERROR(ValidateRequest(request, info(), max_context_));

@@ -35,12 +35,14 @@ class EngineLoop {
 
   absl::Status Health() const;
   EngineStats Stats() const;
+  const EngineMetrics& metrics() const { return metrics_; }
   void Wake() { inbox_->Wake(); }
   const ExecutorInfo& info() const { return executor_->info(); }
   const Model& model() const { return *model_; }
   std::int32_t max_context() const { return max_context_; }
 
  private:
+  absl::StatusOr<std::shared_ptr<TokenStream>> Accept(GenerateRequest request);
   void Run();
   void TakeMessages();
   void Park();
@@ -63,6 +65,8 @@ class EngineLoop {
   int active_ ABSL_GUARDED_BY(mutex_) = 0;  // generations that have not ended
   EngineStats stats_ ABSL_GUARDED_BY(mutex_);
   absl::Status health_ ABSL_GUARDED_BY(mutex_);
+
+  EngineMetrics metrics_;
 
   // Engine thread only.
   EngineCore core_;

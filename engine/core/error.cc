@@ -1,5 +1,7 @@
 #include "engine/core/error.h"
 
+#include <iterator>
+
 #include "absl/strings/cord.h"
 #include "engine/base/absl_view.h"
 
@@ -17,6 +19,7 @@ constexpr ErrorReason kAllReasons[] = {
     ErrorReason::kCancelled,       ErrorReason::kDeadlineExceeded, ErrorReason::kDraining,
     ErrorReason::kExecutorFailed,  ErrorReason::kSessionCorrupt,   ErrorReason::kSessionForeign,
 };
+static_assert(std::size(kAllReasons) + 1 == kNumErrorReasons);  // and kUnspecified
 
 }  // namespace
 

@@ -4,6 +4,7 @@
 // field of the request. The server maps them to gRPC in one place.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 
@@ -32,6 +33,7 @@ enum class ErrorReason {
   kDraining,          // Unavailable: shutting down
   kExecutorFailed,    // Internal: the executor is broken, so is every stream
 };
+inline constexpr std::size_t kNumErrorReasons = 19;
 
 // "SESSION_NOT_FOUND" and so on: stable, part of the API.
 std::string_view ReasonName(ErrorReason reason);

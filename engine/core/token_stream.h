@@ -31,6 +31,7 @@ enum class FinishReason {
   kCancelled,   // status says by whom: CANCELLED, DEADLINE_EXCEEDED, SESSION_DELETED
   kFailed,      // status says why
 };
+inline constexpr std::size_t kNumFinishReasons = 5;
 
 struct Usage {
   std::int32_t prompt_tokens = 0;  // of the whole sequence before the first output token
