@@ -16,6 +16,8 @@ if(MEGAKERNEL_STATIC)
 else()
   target_link_libraries(mk_spdlog INTERFACE spdlog::spdlog)
 endif()
+# GCC 13 is wrong about the bounds of fmt's big numbers where it inlines them into our code.
+target_compile_options(mk_spdlog INTERFACE $<$<VERSION_GREATER_EQUAL:$<CXX_COMPILER_VERSION>,13>:-Wno-array-bounds>)
 
 # mk_grpc: gRPC with server reflection and error details. pkg-config is used, not the CMake package: the latter knows
 # shared libraries only.
