@@ -110,6 +110,42 @@ struct ItemOperands {
   uint4 value[4] = {};   // tokens 2t, 2t + 1, 2t + 8, 2t + 9 of the warp's k16 step
 };
 
+// How items are dealt. Item `index` of the block, counted over its teams, is item ItemOf(index) of the step.
+template <class M>
+__device__ __forceinline__ bool AttendsAlone() {
+  return State().num_items <= AttentionShape<M::kHeadDim>::kTeams;
+}
+template <class M>
+__device__ __forceinline__ std::int32_t ItemOf(std::int32_t index) {
+  return AttendsAlone<M>() ? index : index * M::BlocksPerGroup() + State().member;
+}
+template <bool kOneRow>
+__device__ __forceinline__ ItemState LookUpItem(std::int32_t item, std::int32_t rows) {
+  const Program& p = kernel_args.program;
+  ItemState state;
+  state.row = 0;
+#pragma unroll 1
+  while (!kOneRow && state.row + 1 < rows && item >= State().rows[state.row + 1].first_item) ++state.row;
+  const RowState& row = State().rows[state.row];
+  state.block = item - (kOneRow ? 0 : row.first_item);
+  const std::int32_t* table =
+      Workspace<const std::int32_t>(p.workspace.page_table) + std::int64_t{row.lane} * p.max_pages;
+  state.page = table[state.block * layout::kAttentionBlock >> p.kv_strides.page_log2];
+  return state;
+}
+// Looks up the block's first items, one lane each, for the step.
+template <class M, bool kOneRow>
+__device__ __forceinline__ void HoldItems(const Block& b) {
+  const std::int32_t item = ItemOf<M>(b.Lane());
+  if (item < State().num_items) State().items[b.Lane()] = LookUpItem<kOneRow>(item, b.template Rows<kOneRow>());
+}
+// Bytes from the start of KV memory to a layer's keys of the group from an item's first position on.
+__device__ __forceinline__ std::int64_t ItemOffset(const ItemState& item, std::int32_t layer) {
+  const layout::KvStrides& strides = kernel_args.program.kv_strides;
+  const std::int32_t slot = item.block * layout::kAttentionBlock & ((1 << strides.page_log2) - 1);
+  return item.page * strides.page + layer * strides.layer + State().group * strides.head + slot * strides.slot;
+}
+
 template <class M, bool kOneRow>
 struct ItemWorker {
   static constexpr int kHeadDim = M::kHeadDim;
@@ -137,23 +173,18 @@ struct ItemWorker {
   }
 
   // Chooses the item and reads what earlier steps left in memory; zero where nothing may be read.
-  __device__ __forceinline__ void Begin(std::int32_t item, std::int32_t layer) {
+  __device__ __forceinline__ void Begin(std::int32_t index, std::int32_t layer) {
     const Program& p = kernel_args.program;
-    row = 0;
-#pragma unroll 1
-    while (!kOneRow && row + 1 < b.template Rows<kOneRow>() && item >= State().rows[row + 1].first_item) ++row;
+    const ItemState item =
+        index < kHeldItems ? State().items[index] : LookUpItem<kOneRow>(ItemOf<M>(index), b.template Rows<kOneRow>());
+    row = kOneRow ? 0 : item.row;
+    block = item.block;
     const RowState& state = State().rows[row];
-    block = kOneRow ? item : item - state.first_item;
     position = state.position;
     first_position = kOneRow ? position : state.first_position;
     first_row = kOneRow ? 0 : state.first_row;
     const std::int32_t first_token = block * layout::kAttentionBlock;
-    const std::int32_t page_index = first_token >> p.kv_strides.page_log2;
-    const std::int32_t slot = first_token - (page_index << p.kv_strides.page_log2);
-    const std::int32_t* table =
-        Workspace<const std::int32_t>(p.workspace.page_table) + std::int64_t{state.lane} * p.max_pages;
-    const std::uint8_t* keys = kernel_args.kv + table[page_index] * p.kv_strides.page + layer * p.kv_strides.layer +
-                               State().group * p.kv_strides.head + slot * p.kv_strides.slot + half * 128;
+    const std::uint8_t* keys = kernel_args.kv + ItemOffset(item, layer) + half * 128;
     const std::uint8_t* values = keys + p.kv_strides.value + g * 16;
     keys += t * 16;
     const std::int32_t stride = p.kv_strides.slot;

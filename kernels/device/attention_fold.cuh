@@ -205,14 +205,12 @@ __device__ __forceinline__ void Attend(Block& b, std::int32_t layer) {
   b.Renew();
   ItemWorker<M, kOneRow> worker(b);
   const std::int32_t items = State().num_items;
-  const bool alone = items <= Shape::kTeams;
-  // Item i belongs to block i % blocks_per_group of the group, its team (i / blocks_per_group) % kTeams.
-  const std::int32_t first = alone ? worker.team : worker.team * M::BlocksPerGroup() + State().member;
-  const std::int32_t step = alone ? Shape::kTeams : Shape::kTeams * M::BlocksPerGroup();
+  const bool alone = AttendsAlone<M>();
 #pragma unroll 1
-  for (std::int32_t item = first;; item += step) {
-    if (item < items) worker.Begin(item, layer);
-    if (item == first) {
+  for (std::int32_t index = worker.team;; index += Shape::kTeams) {
+    const std::int32_t item = ItemOf<M>(index);
+    if (item < items) worker.Begin(index, layer);
+    if (index == worker.team) {
       GatherHeads<M, kOneRow>(b);
       b.Sync();
     }

@@ -57,6 +57,12 @@ struct RowState {
   std::int32_t first_item;      // blocks of the rows before
 };
 
+// An attention item of this block (attention.cuh), looked up once a step.
+struct ItemState {
+  std::int32_t page, row, block;  // KV page, row of the step, attention block of the row
+};
+inline constexpr int kHeldItems = 32;
+
 // A copy of a layer's vectors into shared memory.
 struct VectorCopy {
   std::uint32_t source;  // bytes from the start of the layer's vectors
@@ -79,6 +85,7 @@ struct BlockState {
   float best_value[layout::kConsumerWarps][layout::kGpuMaxRows];
   std::int32_t best_id[layout::kConsumerWarps][layout::kGpuMaxRows];
   std::uint64_t reduce[layout::kConsumerWarps * 2];
+  ItemState items[kHeldItems];  // the block's first ones
   VectorCopy copies[kVectorSets][kMostVectorCopies];
   std::int32_t num_copies[kVectorSets];
   std::uint32_t copy_bytes[kVectorSets];

@@ -117,7 +117,7 @@ __global__ void __launch_bounds__(layout::kThreads, 1) Megakernel() {
     Consume<M>();
   } else if ((threadIdx.x & 31) == 0) {
     if (warp == layout::kConsumerWarps) StreamWeights(group);
-    if (warp == layout::kConsumerWarps + 1) StreamVectors(group);
+    if (warp == layout::kConsumerWarps + 1) StreamVectors<M>(group);
     if (warp == layout::kConsumerWarps + 2 && blockIdx.x + 1 == gridDim.x) RunScheduler();
   }
 }

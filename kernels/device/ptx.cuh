@@ -62,6 +62,10 @@ __device__ __forceinline__ std::int32_t LoadVolatileShared(std::uint32_t address
   return v;
 }
 
+__device__ __forceinline__ void PrefetchBulk(const void* source, std::uint32_t bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(source), "r"(bytes) : "memory");
+}
+
 // --- barriers of a block's warps ---
 
 __device__ __forceinline__ void NamedBarrier(std::uint32_t id, std::uint32_t threads) {

@@ -206,8 +206,8 @@ __device__ __noinline__ void SampleRow(Block b, std::uint32_t step, const layout
   if (b.Warp() != 0 && !draws) return;
   const Candidate best = GatherCandidates(b, row, step);
   std::int32_t token = state.flags & layout::kRowSamples ? best.id : -1;
-  FenceGpu();
   if (draws) {
+    FenceGpu();  // the logits that other blocks wrote
     const float* logits =
         Workspace<const float>(p.workspace.logits) + std::int64_t{row} * p.matrix[layout::kPhaseHead].group_rows;
     const DrawScope scope{&State(), SharedRegion<std::uint64_t>(p.shared.partial), logits, p.vocab};

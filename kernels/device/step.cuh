@@ -140,7 +140,10 @@ __device__ __forceinline__ void RunModel(Block& b, std::uint32_t step) {
     SharedRegion<float2>(p.shared.rope)[i] =
         __ldg(kernel_args.rope + std::int64_t{State().rows[row].position} * kHalf + element);
   }
-  if (State().group >= 0) RunLayers<M, kOneRow>(b);
+  if (State().group >= 0) {
+    if (b.Warp() == 1) HoldItems<M, kOneRow>(b);  // read after the barriers of the first layer's normalisation
+    RunLayers<M, kOneRow>(b);
+  }
   Trace(42);
   // Also where no row needs logits: a block may add to the sums of the next step only once these are complete, and
   // the owners must know what the words hold (norm.cuh).

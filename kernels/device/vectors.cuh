@@ -6,7 +6,7 @@
 // not counted by the weights' window.
 #pragma once
 
-#include "kernels/device/ring.cuh"
+#include "kernels/device/attention.cuh"
 
 namespace megakernel::device {
 
@@ -36,6 +36,23 @@ struct VectorProducer {
     return true;
   }
 
+  // Asks for the keys and values of earlier steps that a group's blocks will all read in `layer`, as far as they lie
+  // together, so that they are in the L2 cache then. Where items are dealt over the blocks, this gained nothing: what
+  // is asked for comes before the weights.
+  template <class M>
+  __device__ __forceinline__ void PrefetchItems(std::int32_t layer) {
+    const Program& p = kernel_args.program;
+    const std::int32_t index = State().member;
+    if (!AttendsAlone<M>() || index >= State().num_items || p.kv_strides.slot != 2 * M::kHeadDim) return;
+    const ItemState item = State().items[index];
+    const std::int32_t past = State().rows[item.row].first_position - item.block * layout::kAttentionBlock;
+    if (past <= 0) return;
+    const std::int32_t bytes = (past < layout::kAttentionBlock ? past : layout::kAttentionBlock) * p.kv_strides.slot;
+    const std::uint8_t* keys = kernel_args.kv + ItemOffset(item, layer);
+    PrefetchBulk(keys, bytes);
+    PrefetchBulk(keys + p.kv_strides.value, bytes);
+  }
+
   __device__ __forceinline__ bool LoadFinalNorm() {
     if (!Await(0)) return false;
     const Program& p = kernel_args.program;
@@ -46,6 +63,7 @@ struct VectorProducer {
     return true;
   }
 
+  template <class M>
   __device__ __forceinline__ void Run() {
     const Program& p = kernel_args.program;
     std::uint32_t model_step = 0;
@@ -54,7 +72,10 @@ struct VectorProducer {
         const std::uint8_t* vectors = kernel_args.weights + p.vectors;
 #pragma unroll 1
         for (std::int32_t layer = 0; layer < p.num_layers; ++layer, vectors += 4 * p.vector.total) {
-          if (!Load(vectors, 0) || !Load(vectors, 1)) return Drain();
+          if (!Load(vectors, 0)) return Drain();
+          // Of the first layer, the step's items are not known yet.
+          if (layer > 0) PrefetchItems<M>(layer);
+          if (!Load(vectors, 1)) return Drain();
         }
       }
       if (!LoadFinalNorm()) return Drain();
@@ -73,8 +94,9 @@ struct VectorProducer {
   }
 };
 
+template <class M>
 __device__ __noinline__ void StreamVectors(std::int32_t group) {
-  VectorProducer{group}.Run();
+  VectorProducer{group}.Run<M>();
 }
 
 }  // namespace megakernel::device
