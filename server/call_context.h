@@ -3,11 +3,13 @@
 
 #include <string>
 
+#include "absl/time/time.h"
 #include "engine/base/clock.h"
 #include "engine/core/engine.h"
 #include "server/live_calls.h"
 #include "server/prompt_encoder.h"
 #include "server/pump.h"
+#include "server/request_record.h"
 #include "server/task_pool.h"
 #include "server/write_latency.h"
 
@@ -27,6 +29,9 @@ struct CallContext {
   WriteLatency& write_latency;
   std::string instance_id;
   SamplingParams default_sampling = {};  // of requests that leave a number out
+  // A client that takes nothing for this long loses its call.
+  absl::Duration write_timeout = absl::InfiniteDuration();
+  RequestLog log = nullptr;              // may be null
 };
 
 }  // namespace megakernel

@@ -21,6 +21,7 @@ DecodeCall::DecodeCall(CallContext& context, DecodeTransport& transport)
 
 void DecodeCall::Start(absl::Time deadline) {
   deadline_ = deadline;
+  arrived_ = context_.clock.Now();
   context_.live_calls.Add(shared_from_this());
   Advance();
 }
@@ -162,20 +163,39 @@ void DecodeCall::OnDrain() {
   Advance();
 }
 
+void DecodeCall::OnTick() {
+  std::shared_ptr<TokenStream> stream;
+  {
+    MutexLock lock(&mutex_);
+    if (!outbox_.Stuck(context_.write_timeout)) return;
+    outbox_.Abort(NotReadError(context_.write_timeout));
+    queue_.clear();
+    queued_bytes_ = 0;
+    stream = stream_;
+  }
+  if (stream != nullptr) stream->Cancel();
+}
+
 void DecodeCall::OnDone() {
   std::shared_ptr<TokenStream> stream;
+  RequestRecord record;
   std::string own_session;
   {
     MutexLock lock(&mutex_);
     ended_ = true;
     stream = std::exchange(stream_, nullptr);
     if (std::exchange(owns_session_, false)) own_session = session_id_;
+    record = std::move(record_);
+    record.session_id = session_id_;
+    record.status = outbox_.status();
   }
   if (stream != nullptr) stream->Detach();
   if (!own_session.empty()) {
     context_.engine.DeleteSession(tenant_, own_session, [](const absl::StatusOr<SessionInfo>&) {});
   }
   context_.live_calls.Remove(this);
+  record.total = context_.clock.Now() - arrived_;
+  if (context_.log) context_.log(record);
 }
 
 }  // namespace megakernel

@@ -43,6 +43,7 @@ class DecodeCall final : public LiveCall, public Pumped, public std::enable_shar
   void OnDone();
 
   void OnDrain() override;
+  void OnTick() override;
 
  private:
   enum class Next { kNothing, kRun, kEnd };
@@ -118,6 +119,8 @@ class DecodeCall final : public LiveCall, public Pumped, public std::enable_shar
   std::string session_id_ ABSL_GUARDED_BY(mutex_);
   std::int32_t session_length_ ABSL_GUARDED_BY(mutex_) = 0;
   bool owns_session_ ABSL_GUARDED_BY(mutex_) = false;
+  RequestRecord record_ ABSL_GUARDED_BY(mutex_){.method = "Decode"};
+  absl::Time arrived_;  // set by Start
 };
 
 }  // namespace megakernel

@@ -221,6 +221,7 @@ void DecodeCall::Convert() {
                 *AddResponse().mutable_started());
   }
   const ChoiceUpdate& choice = update_.choices[0];
+  record_.output_tokens += static_cast<std::int64_t>(choice.tokens.size());
   if (decodes && HasDelta(selection_, 0, update_)) {
     v1::DecodeResponse& response = AddResponse(static_cast<std::int64_t>(choice.tokens.size()), update_.drained_at);
     FillDelta(selection_, 0, update_, *response.mutable_delta());
@@ -230,6 +231,7 @@ void DecodeCall::Convert() {
 
 void DecodeCall::ConvertEnd(const Finished& finished) {
   stream_ = nullptr;
+  record_.Add(finished);
   // A refusal says nothing about the session; what was admitted reports how long it left it.
   if (finished.status.ok() || finished.session_length > 0) session_length_ = finished.session_length;
   const bool cancelled_by_caller = cancelled_ && absl::IsCancelled(finished.status);

@@ -13,6 +13,7 @@ GenerateCall::GenerateCall(CallContext& context, GenerateTransport& transport)
     : context_(context), outbox_(transport, context.clock, context.write_latency) {}
 
 void GenerateCall::Start(const v1::GenerateRequest& request, absl::Time deadline) {
+  arrived_ = context_.clock.Now();
   context_.live_calls.Add(shared_from_this());
   if (absl::Status status = Check(request); !status.ok()) return Fail(std::move(status));
   auto parameters =
@@ -130,16 +131,19 @@ void GenerateCall::Pump() {
 
 void GenerateCall::Convert() {
   if (update_.started) {
+    record_.session_id = update_.started->session_id;
     FillStarted(*update_.started, request_id_, seed_, context_.instance_id, *outbox_.Add().mutable_started());
   }
   for (std::size_t i = 0; i < update_.choices.size(); ++i) {
     const int index = static_cast<int>(i);
     const ChoiceUpdate& choice = update_.choices[i];
+    record_.output_tokens += static_cast<std::int64_t>(choice.tokens.size());
     if (HasDelta(selection_, index, update_)) {
       v1::GenerateResponse& response = outbox_.Add(static_cast<std::int64_t>(choice.tokens.size()), update_.drained_at);
       FillDelta(selection_, index, update_, *response.mutable_delta());
     }
     if (!choice.finished) continue;
+    if (record_.operations == 0) record_.Add(*choice.finished);
     if (!choice.finished->status.ok()) return outbox_.End(choice.finished->status);
     FillFinished(index, *choice.finished, *outbox_.Add().mutable_finished());
   }
@@ -157,15 +161,31 @@ void GenerateCall::OnCancel() {
   if (stream != nullptr) stream->Cancel();
 }
 
-void GenerateCall::OnDone() {
+void GenerateCall::OnTick() {
   std::shared_ptr<TokenStream> stream;
   {
     MutexLock lock(&mutex_);
-    stream = std::move(stream_);
-    stream_ = nullptr;
+    if (!outbox_.Stuck(context_.write_timeout)) return;
+    outbox_.Abort(NotReadError(context_.write_timeout));
+    stream = stream_;
+  }
+  if (stream != nullptr) stream->Cancel();
+}
+
+void GenerateCall::OnDone() {
+  std::shared_ptr<TokenStream> stream;
+  RequestRecord record;
+  {
+    MutexLock lock(&mutex_);
+    stream = std::exchange(stream_, nullptr);
+    record = std::move(record_);
+    record.request_id = request_id_;
+    record.status = outbox_.status();
   }
   if (stream != nullptr) stream->Detach();
   context_.live_calls.Remove(this);
+  record.total = context_.clock.Now() - arrived_;
+  if (context_.log) context_.log(record);
 }
 
 }  // namespace megakernel

@@ -38,6 +38,7 @@ class GenerateCall final : public LiveCall, public Pumped, public std::enable_sh
   void OnDone();    // the last; the transport is not touched again
 
   void OnDrain() override {}  // it ends by itself, or the engine ends it
+  void OnTick() override;
 
  private:
   absl::Status Check(const v1::GenerateRequest& request) const;
@@ -65,6 +66,8 @@ class GenerateCall final : public LiveCall, public Pumped, public std::enable_sh
   std::shared_ptr<TokenStream> stream_ ABSL_GUARDED_BY(mutex_);
   StreamUpdate update_ ABSL_GUARDED_BY(mutex_);  // reused for its memory
   std::uint64_t seed_ ABSL_GUARDED_BY(mutex_) = 0;
+  RequestRecord record_ ABSL_GUARDED_BY(mutex_){.method = "Generate"};
+  absl::Time arrived_;  // set by Start
 };
 
 }  // namespace megakernel

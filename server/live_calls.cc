@@ -1,10 +1,15 @@
 #include "server/live_calls.h"
 
-#include <vector>
-
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "engine/core/error.h"
 
 namespace megakernel {
+
+absl::Status NotReadError(absl::Duration limit) {
+  return MakeError(absl::StatusCode::kResourceExhausted, ErrorReason::kSlowConsumer,
+                   absl::StrCat("the client has read nothing for ", absl::FormatDuration(limit)));
+}
 
 void LiveCalls::Add(const std::shared_ptr<LiveCall>& call) {
   {
@@ -26,11 +31,26 @@ void LiveCalls::Drain() {
     MutexLock lock(&mutex_);
     if (draining_) return;
     draining_ = true;
-    for (const auto& [key, weak] : calls_) {
-      if (auto call = weak.lock()) calls.push_back(std::move(call));
-    }
+    calls = All();
   }
   for (const auto& call : calls) call->OnDrain();
+}
+
+void LiveCalls::Tick() {
+  std::vector<std::shared_ptr<LiveCall>> calls;
+  {
+    MutexLock lock(&mutex_);
+    calls = All();
+  }
+  for (const auto& call : calls) call->OnTick();
+}
+
+std::vector<std::shared_ptr<LiveCall>> LiveCalls::All() const {
+  std::vector<std::shared_ptr<LiveCall>> calls;
+  for (const auto& [key, weak] : calls_) {
+    if (auto call = weak.lock()) calls.push_back(std::move(call));
+  }
+  return calls;
 }
 
 bool LiveCalls::WaitEmpty(absl::Time deadline) {

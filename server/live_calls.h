@@ -3,8 +3,10 @@
 
 #include <memory>
 #include <unordered_map>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "engine/base/mutex.h"
 
@@ -15,7 +17,12 @@ class LiveCall {
   virtual ~LiveCall() = default;
   // The server drains: end now if nothing runs, else when it has ended. At most once; on the draining thread.
   virtual void OnDrain() = 0;
+  // Some time has passed: end if the client does not read. On the ticking thread.
+  virtual void OnTick() = 0;
 };
+
+// The end of a call whose client has taken nothing for `limit`.
+absl::Status NotReadError(absl::Duration limit);
 
 // Thread-safe.
 class LiveCalls {
@@ -25,11 +32,15 @@ class LiveCalls {
   void Remove(const LiveCall* call);
 
   void Drain();
+  // OnTick of every call.
+  void Tick();
   // False when `deadline` passes before the last call is removed.
   bool WaitEmpty(absl::Time deadline);
   std::size_t size() const;
 
  private:
+  std::vector<std::shared_ptr<LiveCall>> All() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   mutable Mutex mutex_;
   std::unordered_map<const LiveCall*, std::weak_ptr<LiveCall>> calls_ ABSL_GUARDED_BY(mutex_);
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;

@@ -2,6 +2,9 @@
 
 #include <grpc/support/log.h>
 
+#include <string_view>
+
+#include "engine/core/error.h"
 #include "spdlog/sinks/stdout_color_sinks.h"
 #include "spdlog/spdlog.h"
 
@@ -13,7 +16,26 @@ void FromGrpc(gpr_log_func_args* args) {
   spdlog::log(is_error ? spdlog::level::warn : spdlog::level::debug, "grpc \"{}\"", args->message);
 }
 
+double Ms(absl::Duration duration) {
+  return absl::ToDoubleMilliseconds(duration);
+}
+
+std::string_view OrDash(const std::string& text) {
+  return text.empty() ? "-" : text;
+}
+
 }  // namespace
+
+void LogRequest(const RequestRecord& record) {
+  const ErrorReason reason = ReasonOf(record.status);
+  spdlog::info(
+      "request method={} id={} session={} code={} reason={} operations={} prompt_tokens={} cached_tokens={} "
+      "output_tokens={} queue_ms={:.3f} prefill_ms={:.3f} decode_ms={:.3f} total_ms={:.3f}",
+      record.method, OrDash(record.request_id), OrDash(record.session_id),
+      absl::StatusCodeToString(record.status.code()), reason == ErrorReason::kUnspecified ? "-" : ReasonName(reason),
+      record.operations, record.prompt_tokens, record.cached_tokens, record.output_tokens, Ms(record.queue),
+      Ms(record.prefill), Ms(record.decode), Ms(record.total));
+}
 
 void StartLog(const std::string& level) {
   spdlog::set_default_logger(spdlog::stderr_color_mt("megakernel"));

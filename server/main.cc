@@ -31,7 +31,17 @@ int Serve(const ServerOptions& options) {
     std::fprintf(stderr, "megakernel-server: %s\n", std::string(stack.status().message()).c_str());
     return kExitUsage;
   }
-  const ServerSettings settings = {.listen = options.listen, .reflection = options.reflection, .limits = stack->limits};
+  const ServerSettings settings = {.listen = options.listen,
+                                   .reflection = options.reflection,
+                                   .limits = stack->limits,
+                                   .write_timeout = options.write_timeout,
+                                   .keepalive_time = options.keepalive_time,
+                                   .keepalive_timeout = options.keepalive_timeout,
+                                   .max_connection_age = options.max_connection_age > absl::ZeroDuration()
+                                                             ? options.max_connection_age
+                                                             : absl::InfiniteDuration(),
+                                   .max_request_bytes = options.max_request_size,
+                                   .log = LogRequest};
   auto server = Server::Start(settings, *stack->engine, *stack->clock);
   if (!server.ok()) {
     std::fprintf(stderr, "megakernel-server: %s\n", std::string(server.status().message()).c_str());

@@ -46,11 +46,20 @@ class Outbox {
     size_ = in_flight_ ? 1 : 0;
   }
 
+  // The client has taken nothing for longer than `limit`, though something is on its way to it.
+  bool Stuck(absl::Duration limit) const { return (in_flight_ || finished_) && clock_.Now() - sent_at_ > limit; }
+  // Abandons and ends the call though the client does not read.
+  void Abort(absl::Status status) {
+    Abandon(std::move(status));
+    transport_.Abort();
+  }
+
   // Starts what can be started.
   void Send() {
     if (in_flight_ || finished_) return;
+    if (size_ == 0 && !status_) return;
+    sent_at_ = clock_.Now();
     if (size_ == 0) {
-      if (!status_) return;
       finished_ = true;
       transport_.Finish(*status_);
     } else if (size_ == 1 && status_ && status_->ok()) {
@@ -86,6 +95,8 @@ class Outbox {
   bool ending() const { return status_.has_value(); }
   // The status is on its way.
   bool finished() const { return finished_; }
+  // OK while there is none.
+  absl::Status status() const { return status_.value_or(absl::OkStatus()); }
 
  private:
   struct Entry {
@@ -103,6 +114,7 @@ class Outbox {
   bool in_flight_ = false;
   bool any_sent_ = false;
   bool finished_ = false;
+  absl::Time sent_at_;  // when the last write or the status was started
   std::optional<absl::Status> status_;
 };
 

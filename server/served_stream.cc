@@ -25,6 +25,7 @@ class StreamOf : public ServedStream, public Transport {
   void StartWriteAndFinish(const Response& message) override {
     responder_.WriteAndFinish(message, grpc::WriteOptions(), grpc::Status::OK, Starting(finish_));
   }
+  void Abort() override { context_.TryCancel(); }
   void Finish(const absl::Status& status) override {
     responder_.Finish(ToGrpcStatus(status, context_), Starting(finish_));
   }

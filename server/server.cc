@@ -5,6 +5,8 @@
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/impl/server_builder_option.h>
 
+#include <algorithm>
+#include <climits>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -21,11 +23,6 @@
 namespace megakernel {
 namespace {
 
-// Prompts of 4 MiB of text or a million token ids pass; more is refused by gRPC with RESOURCE_EXHAUSTED.
-constexpr int kMaxRequestBytes = 16 << 20;
-// A peer that vanished without a word is noticed after these.
-constexpr int kKeepaliveTimeMs = 60'000;
-constexpr int kKeepaliveTimeoutMs = 20'000;
 // Clients may ask for signs of life this often, also while idle.
 constexpr int kMinPingIntervalMs = 10'000;
 constexpr int kEncodingThreads = 2;
@@ -48,12 +45,18 @@ class ReflectionOption final : public grpc::ServerBuilderOption {
   const bool enabled_;
 };
 
+// gRPC takes its largest int for "never".
+int Milliseconds(absl::Duration duration) {
+  return static_cast<int>(std::min<std::int64_t>(absl::ToInt64Milliseconds(duration), INT_MAX));
+}
+
 void Configure(const ServerSettings& settings, grpc::ServerBuilder& builder) {
-  builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
+  builder.SetMaxReceiveMessageSize(static_cast<int>(settings.max_request_bytes));
   // By default two servers may share a port, each with some of the connections.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, Milliseconds(settings.keepalive_time));
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, Milliseconds(settings.keepalive_timeout));
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, Milliseconds(settings.max_connection_age));
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinPingIntervalMs);
   builder.SetOption(std::make_unique<ReflectionOption>(settings.reflection));
@@ -62,11 +65,11 @@ void Configure(const ServerSettings& settings, grpc::ServerBuilder& builder) {
 }  // namespace
 
 struct Server::State {
-  State(Engine& served_engine, const Clock& served_clock, const ServingLimits& limits,
+  State(Engine& served_engine, const Clock& served_clock, const ServerSettings& settings,
         std::unique_ptr<grpc::ServerCompletionQueue> queue)
       : engine(served_engine),
         tasks(kEncodingThreads),
-        streams(std::move(queue)),
+        streams(std::move(queue), [this] { live_calls.Tick(); }),
         context{.engine = served_engine,
                 .clock = served_clock,
                 .encoder = PromptEncoder(served_engine.model()),
@@ -75,9 +78,11 @@ struct Server::State {
                 .live_calls = live_calls,
                 .write_latency = write_latency,
                 .instance_id = RandomName(8),
-                .default_sampling = ServedDefaults(served_engine.model().config().sampling, served_engine.info())},
+                .default_sampling = ServedDefaults(served_engine.model().config().sampling, served_engine.info()),
+                .write_timeout = settings.write_timeout,
+                .log = settings.log},
         inference(context, served_engine.model(),
-                  DescribeModel(served_engine.model(), served_engine.info(), limits, context.instance_id)),
+                  DescribeModel(served_engine.model(), served_engine.info(), settings.limits, context.instance_id)),
         sessions(served_engine) {}
 
   Engine& engine;
@@ -98,7 +103,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerSettings& sett
   grpc::EnableDefaultHealthCheckService(true);
   grpc::ServerBuilder builder;
   Configure(settings, builder);
-  auto state = std::make_unique<State>(engine, clock, settings.limits, builder.AddCompletionQueue());
+  auto state = std::make_unique<State>(engine, clock, settings, builder.AddCompletionQueue());
   builder.AddListeningPort(settings.listen, grpc::InsecureServerCredentials(), &state->port);
   builder.RegisterService(&state->inference);
   builder.RegisterService(&state->sessions);

@@ -10,6 +10,7 @@
 #include "engine/base/clock.h"
 #include "engine/core/engine.h"
 #include "server/model_description.h"
+#include "server/request_record.h"
 #include "server/write_latency.h"
 
 namespace megakernel {
@@ -18,6 +19,19 @@ struct ServerSettings {
   std::string listen = "127.0.0.1:0";
   bool reflection = true;
   ServingLimits limits;  // as GetModel reports them
+  // A client that takes nothing for this long loses its call; noticed within half a second.
+  absl::Duration write_timeout = absl::Seconds(30);
+  // A peer that vanished without a word is noticed after both. The first one: a connection without a sign of life is
+  // asked for one.
+  absl::Duration keepalive_time = absl::Minutes(1);
+  absl::Duration keepalive_timeout = absl::Seconds(20);
+  // Connections are closed in good order after this long, calls on them go on to their end. So that clients spread anew
+  // over several servers.
+  absl::Duration max_connection_age = absl::InfiniteDuration();
+  // Larger requests are refused by gRPC with RESOURCE_EXHAUSTED. The default holds 4 MiB of text or a million token
+  // ids.
+  std::int64_t max_request_bytes = 16 << 20;
+  RequestLog log = nullptr;  // called when a Generate or Decode call has ended; on threads that must not wait
 };
 
 // Life: Start (health SERVING) -> Drain -> WaitCalls -> Stop -> destruction. Thread-safe.

@@ -8,6 +8,7 @@
 #include <grpcpp/alarm.h>
 #include <grpcpp/grpcpp.h>
 
+#include <functional>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -30,7 +31,8 @@ class StreamLoop final : public Pump {
     virtual void Completed(bool ok) = 0;
   };
 
-  explicit StreamLoop(std::unique_ptr<grpc::ServerCompletionQueue> queue);
+  // `tick` is called on the loop's thread every half a second; it does not wait.
+  StreamLoop(std::unique_ptr<grpc::ServerCompletionQueue> queue, std::function<void()> tick);
   // Stop().
   ~StreamLoop() override;
   StreamLoop(const StreamLoop&) = delete;
@@ -58,16 +60,32 @@ class StreamLoop final : public Pump {
     StreamLoop& loop_;
   };
 
+  class Tick final : public Operation {
+   public:
+    explicit Tick(StreamLoop& loop) : loop_(loop) {}
+    void Completed(bool) override {
+      loop_.tick_();
+      loop_.SetTick();
+    }
+
+   private:
+    StreamLoop& loop_;
+  };
+
+  void SetTick();
   void Run();
   void TakeEntered();
   // Writes for some of the calls that entered; true when others wait.
   bool PumpSome();
 
   const std::unique_ptr<grpc::ServerCompletionQueue> queue_;
+  const std::function<void()> tick_;
   Wake wake_;
+  Tick tick_operation_;
   grpc::Alarm alarm_;  // set by the thread that turned woken_ to true
 
   mutable Mutex mutex_;
+  grpc::Alarm tick_alarm_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<Pumped>> entered_ ABSL_GUARDED_BY(mutex_);
   bool woken_ ABSL_GUARDED_BY(mutex_) = false;  // the loop will look at entered_
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;

@@ -18,6 +18,8 @@ class StreamTransport {
   virtual void StartWriteAndFinish(const Message& message) = 0;
   // The status; nothing follows. No write is in flight. Answered by OnDone.
   virtual void Finish(const absl::Status& status) = 0;
+  // Ends the call without waiting for the client: what is in flight fails, and the state machine's OnCancel follows.
+  virtual void Abort() = 0;
 };
 
 template <typename Request, typename Response>

@@ -91,6 +91,17 @@ class FakeTransport final : public DuplexTransport<Request, Response> {
     status_ = status;
     loop_.Post([this] { Done(); });
   }
+  void Abort() override {
+    MutexLock lock(&mutex_);
+    break_after_ = 0;
+    if (writing_) {
+      loop_.Post([this] { WriteDone(); });
+    } else {
+      loop_.Post([this] {
+        if (call_ != nullptr) call_->OnCancel();
+      });
+    }
+  }
   void StartRead(Request& message) override {
     MutexLock lock(&mutex_);
     MK_CHECK(incoming_ == nullptr);

@@ -142,7 +142,7 @@ TEST(Lifecycle, SecondServerOnThePortFails) {
 TEST(Lifecycle, ReflectionFollowsTheSwitch) {
   for (const bool enabled : {true, false}) {
     TestServerOptions options;
-    options.reflection = enabled;
+    options.settings.reflection = enabled;
     TestServer server(options);
     grpc::GenericStub stub(server.NewChannel());
     grpc::ClientContext context;

@@ -26,8 +26,7 @@ TestServer::TestServer(TestServerOptions options) : options_(std::move(options))
   auto engine = Engine::Create(options_.engine, model_.get(), std::move(fake), &clock_);
   MK_CHECK(engine.ok());
   engine_ = *std::move(engine);
-  ServerSettings settings;
-  settings.reflection = options_.reflection;
+  ServerSettings settings = options_.settings;
   settings.limits = {.max_context = engine_->max_context(),
                      .max_queue = options_.engine.max_queue,
                      .max_sessions = options_.engine.max_sessions};

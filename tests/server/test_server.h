@@ -24,7 +24,7 @@ FakeOptions ByteFake();
 struct TestServerOptions {
   FakeOptions fake = ByteFake();
   EngineOptions engine;
-  bool reflection = true;
+  ServerSettings settings;  // address and limits are set by the test server
 };
 
 class TestServer {
