@@ -17,7 +17,9 @@ else()
   target_link_libraries(mk_spdlog INTERFACE spdlog::spdlog)
 endif()
 # GCC 13 is wrong about the bounds of fmt's big numbers where it inlines them into our code.
-target_compile_options(mk_spdlog INTERFACE $<$<VERSION_GREATER_EQUAL:$<CXX_COMPILER_VERSION>,13>:-Wno-array-bounds>)
+if(CMAKE_CXX_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
+  target_compile_options(mk_spdlog INTERFACE -Wno-array-bounds -Wno-stringop-overflow)
+endif()
 
 # mk_grpc: gRPC with server reflection and error details. pkg-config is used, not the CMake package: the latter knows
 # shared libraries only.
