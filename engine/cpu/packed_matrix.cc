@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 #include <vector>
 
 #include "engine/cpu/half.h"
@@ -122,33 +123,35 @@ void PackBlock(TensorType type, const std::byte* row, std::int32_t block, int la
   }
 }
 
-void PackPlain(const std::byte* elements, int count, int element_bytes, int lane, std::byte* tile) {
+template <class T>
+void PackPlain(const std::byte* elements, int count, int lane, std::byte* tile) {
   for (int column = 0; column < count; ++column) {
-    std::memcpy(tile + element_bytes * (kTileRows * column + lane), elements + element_bytes * column, element_bytes);
+    std::memcpy(tile + sizeof(T) * (kTileRows * column + lane), elements + sizeof(T) * column, sizeof(T));
   }
 }
 
-void PackRow(const TensorView& tensor, const PackedMatrix& matrix, std::int32_t row, std::vector<float>& floats,
-             std::byte* strip) {
-  const std::byte* source = tensor.data + row * tensor.RowBytes();
-  const int lane = row % kTileRows;
-  if (matrix.kind == TileKind::kF32 && tensor.type != TensorType::kF32) {
-    DequantizeRow(tensor, row, floats.data());
-    source = reinterpret_cast<const std::byte*>(floats.data());
+// The part of one row, whose bytes are `source`, that lies in block `b`.
+void PackTileRow(TensorType type, const PackedMatrix& matrix, const std::byte* source, std::int32_t b, int lane,
+                 std::byte* tile) {
+  const int count = std::min(kTileCols, matrix.cols - b * kTileCols);
+  switch (matrix.kind) {
+    case TileKind::kF16:
+    case TileKind::kBF16:
+      return PackPlain<std::uint16_t>(source + std::int64_t{b} * kTileCols * 2, count, lane, tile);
+    case TileKind::kF32:
+      return PackPlain<float>(source + std::int64_t{b} * kTileCols * 4, count, lane, tile);
+    default:
+      PackBlock(type, source, b, lane, tile);
   }
+}
+
+// Tile by tile, so that the tile stays in the cache while its 16 rows come in. `rows`: the bytes of the strip's rows.
+void PackStrip(TensorType type, const PackedMatrix& matrix, std::span<const std::byte* const> rows, std::byte* strip) {
   for (std::int32_t b = 0; b < matrix.num_blocks; ++b) {
     std::byte* tile = strip + b * TileBytes(matrix.kind);
-    const int count = std::min(kTileCols, matrix.cols - b * kTileCols);
-    switch (matrix.kind) {
-      case TileKind::kF16:
-      case TileKind::kBF16:
-        PackPlain(source + std::int64_t{b} * kTileCols * 2, count, 2, lane, tile);
-        break;
-      case TileKind::kF32:
-        PackPlain(source + std::int64_t{b} * kTileCols * 4, count, 4, lane, tile);
-        break;
-      default:
-        PackBlock(tensor.type, source, b, lane, tile);
+    std::memset(tile, 0, static_cast<std::size_t>(TileBytes(matrix.kind)));
+    for (std::size_t lane = 0; lane < rows.size(); ++lane) {
+      PackTileRow(type, matrix, rows[lane], b, static_cast<int>(lane), tile);
     }
   }
 }
@@ -196,12 +199,19 @@ PackedMatrix ShapeOf(const TensorView& tensor, TileKind kind) {
 
 void PackStrips(const TensorView& tensor, const PackedMatrix& matrix, std::int32_t first, std::int32_t last,
                 std::byte* target) {
-  std::vector<float> floats(static_cast<std::size_t>(tensor.cols));
+  const bool convert = matrix.kind == TileKind::kF32 && tensor.type != TensorType::kF32;
+  std::vector<float> floats(convert ? static_cast<std::size_t>(tensor.cols) * kTileRows : 0);
+  const std::byte* rows[kTileRows];
   for (std::int32_t s = first; s < last; ++s) {
-    std::byte* strip = target + s * matrix.StripBytes();
-    std::memset(strip, 0, static_cast<std::size_t>(matrix.StripBytes()));
-    const std::int32_t end = std::min((s + 1) * kTileRows, matrix.rows);
-    for (std::int32_t row = s * kTileRows; row < end; ++row) PackRow(tensor, matrix, row, floats, strip);
+    const std::int32_t begin = s * kTileRows;
+    const std::int32_t count = std::min(kTileRows, matrix.rows - begin);
+    for (std::int32_t lane = 0; lane < count; ++lane) {
+      float* converted = floats.data() + (convert ? lane * tensor.cols : 0);
+      if (convert) DequantizeRow(tensor, begin + lane, converted);
+      rows[lane] = convert ? reinterpret_cast<const std::byte*>(converted)
+                           : tensor.data + std::int64_t{begin + lane} * tensor.RowBytes();
+    }
+    PackStrip(tensor.type, matrix, {rows, static_cast<std::size_t>(count)}, target + s * matrix.StripBytes());
   }
 }
 

@@ -1,5 +1,6 @@
 #include "engine/cpu/packed_model.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -85,6 +86,14 @@ absl::Status PlanLayer(const ModelConfig& config, const LayerWeights& from, Plan
   return absl::OkStatus();
 }
 
+// Rows [first, first + count) of a tensor, as far as it has them.
+TensorView Rows(const TensorView& tensor, std::int64_t first, std::int64_t count) {
+  TensorView rows = tensor;
+  rows.rows = std::min(count, tensor.rows - first);
+  rows.data = tensor.data + first * tensor.RowBytes();
+  return rows;
+}
+
 }  // namespace
 
 absl::StatusOr<PackedModel> PackedModel::Pack(const Model& model, bool as_float, ThreadTeam& team) {
@@ -112,6 +121,7 @@ absl::StatusOr<PackedModel> PackedModel::Pack(const Model& model, bool as_float,
       std::byte* target = packed.memory_.data() + (job.matrix->data - packed.memory_.data());
       for (int first, count; worker.Take(job.matrix->num_strips, 16, first, count);) {
         PackStrips(*job.tensor, *job.matrix, first, first + count, target);
+        model.Release(Rows(*job.tensor, first * kTileRows, count * kTileRows));
       }
       worker.Barrier();
     }

@@ -1,6 +1,8 @@
 #include "engine/model/gguf_model.h"
 
+#include <algorithm>
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -23,6 +25,17 @@ namespace {
 
 constexpr const char* kTemplateKey = "tokenizer.chat_template";
 
+// In pieces whose pages are given back at once.
+void AddReleasing(const MappedFile& file, Digest& digest) {
+  constexpr std::size_t kPieceBytes = 1 << 20;
+  const std::span<const std::byte> bytes = file.bytes();
+  for (std::size_t at = 0; at < bytes.size(); at += kPieceBytes) {
+    const std::span<const std::byte> piece = bytes.subspan(at, std::min(kPieceBytes, bytes.size() - at));
+    digest.Add(piece);
+    file.Release(piece);
+  }
+}
+
 class GgufModel final : public Model {
  public:
   explicit GgufModel(MappedFile mapped) { parts_.push_back(std::move(mapped)); }
@@ -35,6 +48,9 @@ class GgufModel final : public Model {
   const ChatTemplate* chat_template() const override { return chat_template_.get(); }
   std::int64_t weight_bytes() const override { return weight_bytes_; }
   const std::string& identity() const override { return identity_; }
+  void Release(const TensorView& tensor) const override {
+    for (const MappedFile& part : parts_) part.Release({tensor.data, static_cast<std::size_t>(tensor.Bytes())});
+  }
 
  private:
   // Opens the other parts of a model that is split over files.
@@ -64,7 +80,7 @@ absl::Status GgufModel::Build() {
   weights_ = *std::move(weights);
   for (const TensorView& tensor : file->tensors()) weight_bytes_ += tensor.Bytes();
   Digest digest;
-  for (const MappedFile& part : parts_) digest.Add(part.bytes());
+  for (const MappedFile& part : parts_) AddReleasing(part, digest);
   identity_ = digest.Hex();
   return absl::OkStatus();
 }

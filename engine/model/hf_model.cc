@@ -1,5 +1,6 @@
 #include "engine/model/hf_model.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <set>
 #include <span>
@@ -15,6 +16,7 @@
 #include "engine/model/hf_config.h"
 #include "engine/model/hf_shards.h"
 #include "engine/model/hf_tokenizer.h"
+#include "engine/model/tensor_type.h"
 #include "engine/text/chat_template.h"
 #include "engine/text/tokenizer.h"
 
@@ -52,20 +54,23 @@ class HfModel : public Model {
   const ChatTemplate* chat_template() const override { return chat_template_.get(); }
   std::int64_t weight_bytes() const override { return weight_bytes_; }
   const std::string& identity() const override { return identity_; }
+  void Release(const TensorView& tensor) const override;
 
  private:
   // The tensor `name` of [rows, cols], or [cols] when rows is 0. Records the first thing that is wrong.
   TensorView Take(const std::string& name, std::int64_t rows, std::int64_t cols);
   void BindLayer(const std::string& prefix, LayerWeights& layer);
   void RefuseUnused();
-  void Identify();
+  // Reads all bytes once: makes the identity, and refuses numbers that are not finite.
+  void ReadThrough();
+  void ReadThrough(const SafetensorsFile& file, const StoredTensor& tensor, Digest& digest);
 
   ModelConfig config_;
   HfShards shards_;
   bool has_tokenizer_ = false;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<ChatTemplate> chat_template_;
-  std::string tokenizer_text_;  // until Identify has read it
+  std::string tokenizer_text_;  // until ReadThrough has read it
   ModelWeights weights_;
   std::set<std::string> used_;
   std::vector<std::vector<std::byte>> aligned_;  // copies of tensors that a file holds at odd addresses
@@ -134,12 +139,38 @@ void HfModel::RefuseUnused() {
   }
 }
 
-void HfModel::Identify() {
+// In pieces that stay in the cache between the two looks, and whose pages are given back at once.
+void HfModel::ReadThrough(const SafetensorsFile& file, const StoredTensor& tensor, Digest& digest) {
+  constexpr std::size_t kPieceBytes = 1 << 20;
+  for (std::size_t at = 0; at < tensor.bytes.size() && status_.ok(); at += kPieceBytes) {
+    const std::span<const std::byte> piece = tensor.bytes.subspan(at, std::min(kPieceBytes, tensor.bytes.size() - at));
+    digest.Add(piece);
+    if (!AreFinite(tensor.type, piece.data(), static_cast<std::int64_t>(piece.size()) / BlockBytes(tensor.type))) {
+      status_ = absl::InvalidArgumentError(
+          absl::StrCat(file.path(), ": tensor ", tensor.name, " holds a number that is NaN or infinite"));
+    }
+    file.Release(piece);
+  }
+}
+
+void HfModel::ReadThrough() {
   Digest digest;
-  for (const SafetensorsFile& file : shards_.files()) digest.Add(file.bytes());
+  for (const SafetensorsFile& file : shards_.files()) {
+    const std::byte* const data = file.tensors().empty() ? nullptr : file.tensors().front().bytes.data();
+    const std::size_t header =
+        data == nullptr ? file.bytes().size() : static_cast<std::size_t>(data - file.bytes().data());
+    digest.Add(file.bytes().first(header));
+    for (const StoredTensor& tensor : file.tensors()) ReadThrough(file, tensor, digest);
+  }
   digest.Add(std::as_bytes(std::span(tokenizer_text_)));
   tokenizer_text_ = {};
   identity_ = digest.Hex();
+}
+
+void HfModel::Release(const TensorView& tensor) const {
+  for (const SafetensorsFile& file : shards_.files()) {
+    file.Release({tensor.data, static_cast<std::size_t>(tensor.Bytes())});
+  }
 }
 
 absl::Status HfModel::ReadText(const std::string& directory) {
@@ -175,7 +206,7 @@ absl::Status HfModel::Bind() {
   weights_.lm_head =
       config_.tied_embedding ? weights_.embedding : Take("lm_head.weight", config_.vocab, config_.hidden);
   RefuseUnused();
-  if (status_.ok()) Identify();
+  if (status_.ok()) ReadThrough();
   return status_;
 }
 

@@ -5,7 +5,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <utility>
 
@@ -50,6 +52,17 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
   return *this;
+}
+
+void MappedFile::Release(std::span<const std::byte> bytes) const {
+  const auto file = reinterpret_cast<std::uintptr_t>(data_);
+  const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+  const std::uintptr_t begin = std::max(reinterpret_cast<std::uintptr_t>(bytes.data()), file);
+  const std::uintptr_t end = std::min(reinterpret_cast<std::uintptr_t>(bytes.data()) + bytes.size(), file + size_);
+  const std::uintptr_t first = (begin + page - 1) / page * page;
+  const std::uintptr_t last = end / page * page;
+  // The mapping is private and never written, so its pages are the file's own: dropping them loses nothing.
+  if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
 }
 
 MappedFile::~MappedFile() {

@@ -25,6 +25,10 @@ class MappedFile {
   const std::string& path() const { return path_; }
   std::span<const std::byte> bytes() const { return {data_, size_}; }
 
+  // Gives back the memory of the pages that lie wholly in `bytes`, as far as they are of this file; they are read again
+  // when they are touched. A hint: never fails.
+  void Release(std::span<const std::byte> bytes) const;
+
  private:
   MappedFile(std::string path, const std::byte* data, std::size_t size)
       : path_(std::move(path)), data_(data), size_(size) {}

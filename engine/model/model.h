@@ -116,6 +116,9 @@ class Model {
   virtual const ChatTemplate* chat_template() const = 0;  // null when the file has none
   // Bytes of all tensors, as in the file.
   virtual std::int64_t weight_bytes() const = 0;
+  // Gives back the memory of a tensor's pages where they are those of a mapped file: called by whoever has made a copy
+  // of its own. The tensor can be read on, at the cost of reading the file again. Safe from many threads.
+  virtual void Release(const TensorView& tensor) const {}
   // Hex digest that names these weights and this tokenizer: equal for equal files.
   virtual const std::string& identity() const = 0;
 };

@@ -42,6 +42,8 @@ class SafetensorsFile {
 
   const std::string& path() const { return file_.path(); }
   std::span<const std::byte> bytes() const { return file_.bytes(); }
+  // Gives back the memory of these pages (MappedFile::Release).
+  void Release(std::span<const std::byte> bytes) const { file_.Release(bytes); }
   // In the order of their place in the file.
   const std::vector<StoredTensor>& tensors() const { return tensors_; }
 

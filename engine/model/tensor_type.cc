@@ -160,6 +160,10 @@ std::int32_t BlockBytes(TensorType type) {
   return Facts(type).bytes;
 }
 
+bool AreFinite(TensorType type, const std::byte* data, std::int64_t count) {
+  return RowIsFinite(type, data, count);
+}
+
 std::int64_t FirstRowNotFinite(const TensorView& tensor) {
   for (std::int64_t row = 0; row < tensor.rows; ++row) {
     if (!RowIsFinite(tensor.type, tensor.data + row * tensor.RowBytes(), tensor.cols)) return row;

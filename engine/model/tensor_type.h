@@ -11,4 +11,7 @@ namespace megakernel {
 // all are finite. Reads the whole tensor.
 std::int64_t FirstRowNotFinite(const TensorView& tensor);
 
+// Whether all `count` elements of a plain type at `data` are finite.
+bool AreFinite(TensorType type, const std::byte* data, std::int64_t count);
+
 }  // namespace megakernel

@@ -199,6 +199,29 @@ TEST(HfModelTest, RefusesDamagedDirectories) {
   EXPECT_THAT(message([&](const auto& d) { WriteFile(d + index, "{}"); }, 3), HasSubstr("weight_map"));
 }
 
+TEST(HfModelTest, NumbersThatAreNotFiniteAreRefused) {
+  for (const TensorType type : {TensorType::kF32, TensorType::kF16, TensorType::kBF16}) {
+    const TempCheckpoint checkpoint("qwen3-tiny", 3, type);
+    const std::string path = checkpoint.path() + "/model.safetensors";
+    std::string bytes = ReadFile(path);
+    bytes.replace(bytes.size() - 2, 2, type == TensorType::kF16 ? std::string("\x00\x7c", 2) : "\x80\x7f");
+    WriteFile(path, bytes);
+    const std::string refusal = Message(LoadModel(checkpoint.path()).status());
+    EXPECT_THAT(refusal, HasSubstr("model.safetensors: tensor ")) << TensorTypeName(type);
+    EXPECT_THAT(refusal, HasSubstr("holds a number that is NaN or infinite"));
+  }
+}
+
+TEST(HfModelTest, ReleasedTensorsCanStillBeRead) {
+  const TempCheckpoint checkpoint("qwen3-tiny", 3);
+  const auto model = LoadModel(checkpoint.path());
+  ASSERT_TRUE(model.ok()) << model.status();
+  const TensorView& tensor = (*model)->weights().embedding;
+  const std::vector<std::byte> before(tensor.data, tensor.data + tensor.Bytes());
+  (*model)->Release(tensor);
+  EXPECT_EQ(std::memcmp(before.data(), tensor.data, before.size()), 0);
+}
+
 TEST(HfModelTest, TensorsAtOddAddressesAreCopied) {
   const TempCheckpoint checkpoint("qwen3-tiny", 3);
   const auto before = LoadModel(checkpoint.path());

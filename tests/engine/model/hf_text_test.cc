@@ -2,7 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <functional>
+#include <ctime>
 #include <nlohmann/json.hpp>
 
 #include "engine/model/hf_tokenizer.h"
@@ -250,6 +250,35 @@ TEST(HfTokenizerTest, TextThatIsNoTokenizer) {
   EXPECT_THAT(refusal(R"({"model": {}, "model": {}})"), HasSubstr("appears twice"));
   EXPECT_THAT(refusal(R"({"model": {"vocab": {"a": 1, "a": 2}}})"), HasSubstr("\"a\" appears twice"));
   EXPECT_THAT(refusal(std::string(100, '[') + std::string(100, ']')), HasSubstr("nests deeper"));
+}
+
+// Small files that would become large in memory, or take long: refused in less than a second of processor time each.
+TEST(HfTokenizerTest, JsonBombs) {
+  const auto repeated = [](const std::string& open, const std::string& item, std::size_t bytes,
+                           const std::string& close) {
+    std::string text = open;
+    while (text.size() < bytes) text += item;
+    return text + close;
+  };
+  std::string keys = "{";
+  for (int i = 0; keys.size() < (26u << 20); ++i) keys.append("\"").append(std::to_string(i)).append("\":0,");
+  const std::pair<std::string, const char*> bombs[] = {
+      {repeated("{\"a\":[", "[],", 20 << 20, "0]}"), "JSON of more than 2000000 values"},
+      {repeated("[", "0,", 20 << 20, "0]"), "JSON of more than 2000000 values"},
+      {repeated("", "[", 20 << 20, ""), "JSON nests deeper than the limit of 32 levels"},
+      {repeated("", "{\"a\":", 20 << 20, ""), "JSON nests deeper than the limit of 32 levels"},
+      {repeated("{\"a\":\"", "xxxxxxxx", 20 << 20, "\"}"), "there is no ByteLevel"},
+      {repeated("{\"a\":\"", "\\u00e9", 20 << 20, ""), "not valid JSON"},
+      {repeated("{\"a\":1", "0000000000", 20 << 20, "}"), "not valid JSON"},
+      {repeated("{", "\"a\":0,", 20 << 20, "\"b\":0}"), "the key \"a\" appears twice"},
+      {keys, "JSON of more than 2000000 values"}};
+  for (const auto& [text, message] : bombs) {
+    const std::clock_t begin = std::clock();
+    const auto read = ParseHfTokenizer(text, "t", kVocab);
+    const double seconds = static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
+    EXPECT_THAT(Message(read.status()), HasSubstr(message)) << text.substr(0, 40);
+    EXPECT_LT(seconds, 1.0) << text.substr(0, 40);
+  }
 }
 
 }  // namespace
