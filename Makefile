@@ -22,9 +22,9 @@ gpu-test: ## build with CUDA and run the tests that need a GPU
 	@deploy/setup.sh run cuda
 	@deploy/test.sh gpu -L gpu
 
-sanitize: ## the engine's tests under the address, undefined-behaviour and thread sanitizers
-	@deploy/test.sh asan tests/engine tests/kernels -LE model
-	@deploy/test.sh tsan tests/engine -LE model
+sanitize: ## engine and server tests under the address, undefined-behaviour and thread sanitizers
+	@deploy/test.sh asan tests/engine tests/kernels tests/server -LE 'model|e2e'
+	@deploy/test.sh tsan tests/engine tests/server -LE 'model|e2e'
 
 lint: ## format check, clang-tidy, shellcheck, buf lint
 	@deploy/setup.sh run lint

@@ -31,7 +31,7 @@ struct CallContext {
   SamplingParams default_sampling = {};  // of requests that leave a number out
   // A client that takes nothing for this long loses its call.
   absl::Duration write_timeout = absl::InfiniteDuration();
-  RequestLog log = nullptr;              // may be null
+  RequestLog log = nullptr;  // may be null
 };
 
 }  // namespace megakernel

@@ -5,6 +5,9 @@
 # mk_python_test(<name> SCRIPT <file> [LABELS <labels>] [TIMEOUT <seconds>] [SERIAL])
 # A Python program that drives the real programs; standard library only. The label is "e2e" unless given.
 #
+# MK_TSAN_SUPPRESSIONS, set in a folder before its tests: their suppressions under the thread sanitizer. Only for tests
+# with gRPC in them.
+#
 # In the environment of every test: MEGAKERNEL_TEST_MODEL, the default model's file (deploy/fetch_model.sh puts it there);
 # MEGAKERNEL_TEST_TOKENIZER, Qwen3's tokenizer.json (deploy/fetch_tokenizer.sh); MEGAKERNEL_BIN, the folder with the programs; MEGAKERNEL_TOOLS, the folder with grpcurl and ghz.
 find_package(GTest REQUIRED)
@@ -17,9 +20,13 @@ function(mk_test_properties name labels timeout serial)
   if(MEGAKERNEL_SANITIZE)
     math(EXPR timeout "${timeout} * 5")
   endif()
+  set(tsan "halt_on_error=1 second_deadlock_stack=1")
+  if(MK_TSAN_SUPPRESSIONS)
+    string(APPEND tsan " suppressions=${MK_TSAN_SUPPRESSIONS}")
+  endif()
   set_tests_properties(${name} PROPERTIES LABELS "${labels}" TIMEOUT ${timeout} RUN_SERIAL ${serial}
     ENVIRONMENT "MEGAKERNEL_TEST_MODEL=${MK_TEST_MODEL};MEGAKERNEL_TEST_TOKENIZER=${MK_TEST_TOKENIZER};MEGAKERNEL_BIN=${CMAKE_BINARY_DIR}/bin;\
-MEGAKERNEL_TOOLS=${CMAKE_SOURCE_DIR}/.cache/bin;PYTHONDONTWRITEBYTECODE=1;UBSAN_OPTIONS=print_stacktrace=1;TSAN_OPTIONS=halt_on_error=1 second_deadlock_stack=1")
+MEGAKERNEL_TOOLS=${CMAKE_SOURCE_DIR}/.cache/bin;PYTHONDONTWRITEBYTECODE=1;UBSAN_OPTIONS=print_stacktrace=1;TSAN_OPTIONS=${tsan}")
 endfunction()
 
 function(mk_test name)

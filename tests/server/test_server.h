@@ -82,7 +82,7 @@ struct Generated {
   std::vector<v1::GenerationFinished> finished;
 };
 Generated Generate(v1::InferenceService::Stub& stub, const v1::GenerateRequest& request,
-                   absl::Duration timeout = absl::Seconds(20));
+                   absl::Duration timeout = absl::Seconds(100));
 
 // Greedy requests. No tokens: the session goes on where it ended. max_tokens 0: as many as fit.
 v1::GenerateRequest TokensRequest(const std::vector<TokenId>& tokens, int max_tokens, const std::string& session = "");
