@@ -213,8 +213,8 @@ INSTANTIATE_TEST_SUITE_P(
                             "tokenizer.ggml.tokens: 3 tokens for the 5 rows of token_embd.weight"},
                     BadFile{"Merge", [](GgufWriter& f) { f.Texts("tokenizer.ggml.merges", {"a q"}); },
                             "tokenizer.ggml: merge 0 \"a q\" joins something"},
-                    BadFile{"Template", [](GgufWriter& f) { f.Text("tokenizer.chat_template", "x\n{% macro %}"); },
-                            "tokenizer.chat_template: line 2: the statement macro is not supported"}),
+                    BadFile{"Template", [](GgufWriter& f) { f.Text("tokenizer.chat_template", "x\n{% include %}"); },
+                            "tokenizer.chat_template: line 2: the statement include is not supported"}),
     [](const auto& info) { return info.param.name; });
 
 INSTANTIATE_TEST_SUITE_P(

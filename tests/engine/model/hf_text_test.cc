@@ -252,6 +252,13 @@ TEST(HfTokenizerTest, TextThatIsNoTokenizer) {
   EXPECT_THAT(refusal(std::string(100, '[') + std::string(100, ']')), HasSubstr("nests deeper"));
 }
 
+// Instrumented code takes ten to twenty times as long; the claim is about the other.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr double kRefusalSeconds = 30.0;
+#else
+constexpr double kRefusalSeconds = 1.0;
+#endif
+
 // Small files that would become large in memory, or take long: refused in less than a second of processor time each.
 TEST(HfTokenizerTest, JsonBombs) {
   const auto repeated = [](const std::string& open, const std::string& item, std::size_t bytes,
@@ -277,7 +284,7 @@ TEST(HfTokenizerTest, JsonBombs) {
     const auto read = ParseHfTokenizer(text, "t", kVocab);
     const double seconds = static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
     EXPECT_THAT(Message(read.status()), HasSubstr(message)) << text.substr(0, 40);
-    EXPECT_LT(seconds, 1.0) << text.substr(0, 40);
+    EXPECT_LT(seconds, kRefusalSeconds) << text.substr(0, 40);
   }
 }
 
