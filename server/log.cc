@@ -21,7 +21,7 @@ double Ms(absl::Duration duration) {
 }
 
 std::string_view OrDash(const std::string& text) {
-  return text.empty() ? "-" : text;
+  return text.empty() ? std::string_view("-") : std::string_view(text);
 }
 
 }  // namespace

@@ -183,6 +183,10 @@ class Signals(unittest.TestCase):
             self.assertLess(time.monotonic() - start, 8)
             for thread in threads:
                 thread.join()
+            # One line for each call that has ended, and nothing of what was said.
+            self.assertRegex(server.text(), r'request method=Generate id=\S+ session=\S+ code=[A-Z_]+ reason=\S+ '
+                                            r'operations=\d+ prompt_tokens=\d+ cached_tokens=\d+ output_tokens=\d+ '
+                                            r'queue_ms=[\d.]+ prefill_ms=[\d.]+ decode_ms=[\d.]+ total_ms=[\d.]+')
         finally:
             server.kill()
 
