@@ -2,25 +2,13 @@
 
 import json
 import re
-import unittest
 
 import recipes
 import serving
 
 
-class Ghz(unittest.TestCase):
-
-    @classmethod
-    def setUpClass(cls):
-        cls.blocks = recipes.read('clients/ghz/README.md')
-        cls.server = serving.Server(*serving.model_flags())
-
-    @classmethod
-    def tearDownClass(cls):
-        status = cls.server.stop()
-        cls.server.log.close()
-        if status != 0:
-            raise AssertionError(f'the server ended with {status}')
+class Ghz(recipes.RecipeTest):
+    page = 'clients/ghz/README.md'
 
     def test_every_call_of_every_recipe_succeeds(self):
         self.assertGreater(len(self.blocks), 3)

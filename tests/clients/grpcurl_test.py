@@ -1,7 +1,6 @@
 """Runs every recipe of clients/grpcurl/README.md with the real grpcurl against the default model on the CPU."""
 
 import json
-import unittest
 
 import recipes
 import serving
@@ -26,19 +25,8 @@ def tokens(events):
     return sum((event['delta'].get('token_ids', []) for event in events if 'delta' in event), [])
 
 
-class Grpcurl(unittest.TestCase):
-
-    @classmethod
-    def setUpClass(cls):
-        cls.blocks = recipes.read('clients/grpcurl/README.md')
-        cls.server = serving.Server(*serving.model_flags())
-
-    @classmethod
-    def tearDownClass(cls):
-        status = cls.server.stop()
-        cls.server.log.close()
-        if status != 0:
-            raise AssertionError(f'the server ended with {status}')
+class Grpcurl(recipes.RecipeTest):
+    page = 'clients/grpcurl/README.md'
 
     def output(self, name):
         return recipes.run(self.blocks[name], self.server.address)

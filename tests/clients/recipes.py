@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import unittest
 
 import serving
 
@@ -31,3 +32,21 @@ def run(block, address):
     if done.returncode != 0:
         raise AssertionError(f'status {done.returncode} of\n{block}\n{done.stdout}{done.stderr}')
     return done.stdout + done.stderr
+
+
+class RecipeTest(unittest.TestCase):
+    """Tests of the recipes on `page`, against one server for all of them that must end with status 0."""
+
+    page = None
+
+    @classmethod
+    def setUpClass(cls):
+        cls.blocks = read(cls.page)
+        cls.server = serving.Server(*serving.model_flags())
+
+    @classmethod
+    def tearDownClass(cls):
+        status = cls.server.stop()
+        cls.server.log.close()
+        if status != 0:
+            raise AssertionError(f'the server ended with {status}')
