@@ -120,17 +120,27 @@ TEST_F(SessionImageTest, TheSessionMayBeUsedAndDeletedMeanwhile) {
   const std::string id = MakeSession(engine, 20);
   engine.fake().Stall(true);
   std::optional<absl::StatusOr<SessionImage>> exported;
+  std::optional<absl::Status> deleted;
   Mutex mutex;
   engine->ExportSession(kDefaultTenant, id, [&](absl::StatusOr<SessionImage> image) {
     MutexLock lock(&mutex);
     exported = std::move(image);
   });
   auto reader = engine.Read(TestEngine::Request({}, 10, id));
-  EXPECT_TRUE(engine.Delete(id).ok());
+  // The answer comes when the executor has let go of the session's pages, so not while it stands still.
+  engine->DeleteSession(kDefaultTenant, id, [&](const absl::StatusOr<SessionInfo>& session) {
+    MutexLock lock(&mutex);
+    deleted = session.status();
+  });
+  EXPECT_EQ(ReasonOf(engine.Get(id).status()), ErrorReason::kSessionNotFound);
   engine.fake().Stall(false);
-  const auto done = [&] { return exported.has_value(); };
+  ASSERT_TRUE(reader->WaitDone());
+  EXPECT_EQ(reader->finished().reason, FinishReason::kCancelled);
+  EXPECT_EQ(ReasonOf(reader->finished().status), ErrorReason::kSessionDeleted);
+  const auto done = [&] { return exported.has_value() && deleted.has_value(); };
   MutexLock lock(&mutex);
   ASSERT_TRUE(mutex.AwaitWithTimeout(done, absl::Seconds(30)));
+  EXPECT_TRUE(deleted->ok()) << *deleted;
   ASSERT_TRUE(exported->ok()) << exported->status();
   EXPECT_EQ((*exported)->tokens, Concat(kPrompt, engine.Expected(kPrompt, 20)));
   EXPECT_EQ((*exported)->kv_length, 30);
