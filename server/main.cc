@@ -23,8 +23,9 @@ int Serve(const ServerOptions& options) {
   StartLog(options.log_level);
   BlockSignals();
   spdlog::info("megakernel-server version={}", VersionText());
-  auto stack = BuildServingStack(options, [](const absl::Status& status) {
-    spdlog::critical("executor failed: {}", std::string(status.message()));
+  auto stack = BuildServingStack(options, [](const EngineFailure& failure) {
+    spdlog::critical("executor failed: {}", std::string(failure.status.message()));
+    for (const std::string& line : failure.state) spdlog::critical("state {}", line);
     NotifyFailure();
   });
   if (!stack.ok()) {

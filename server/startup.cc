@@ -164,7 +164,7 @@ absl::StatusOr<DeviceChoice> ChooseDevice(const std::string& device) {
 }
 
 absl::StatusOr<ServingStack> BuildServingStack(const ServerOptions& options,
-                                               std::function<void(const absl::Status&)> on_failure) {
+                                               std::function<void(const EngineFailure&)> on_failure) {
   MK_ASSIGN_OR_RETURN(const DeviceChoice choice, ChooseDevice(options.device));
   spdlog::info("device asked={} taken={} reason=\"{}\"", options.device, choice.device, choice.reason);
   ServingStack stack;

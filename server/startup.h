@@ -25,10 +25,9 @@ struct ServingStack {
 };
 
 // Loads the model, chooses the executor and starts the engine; logs model, device, reason and memory budget.
-// Errors name the option or file at fault, need and have. `on_failure` is called on the engine thread when the executor
-// has failed.
+// Errors name the option or file at fault, need and have. `on_failure` is that of EngineOptions.
 absl::StatusOr<ServingStack> BuildServingStack(const ServerOptions& options,
-                                               std::function<void(const absl::Status&)> on_failure);
+                                               std::function<void(const EngineFailure&)> on_failure);
 
 // What --device auto takes, and why.
 struct DeviceChoice {

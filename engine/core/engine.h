@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -22,6 +23,11 @@
 #include "engine/model/model.h"
 
 namespace megakernel {
+
+struct EngineFailure {
+  absl::Status status;             // EXECUTOR_FAILED
+  std::vector<std::string> state;  // what ran and waited, a line each, for the log: counts and ages, no content
+};
 
 struct EngineOptions {
   // Requests that may wait for a lane; one more is refused with QUEUE_FULL.
@@ -42,13 +48,15 @@ struct EngineOptions {
   // Rows that prompts may take of a step in which others decode: bounds the time between two tokens. 0: a quarter of
   // the executor's rows, at least 16.
   std::int32_t prompt_rows_busy = 0;
-  // An executor whose heartbeat rests for this long while work is pending has failed.
-  absl::Duration stall_timeout = absl::Seconds(30);
+  // An executor whose heartbeat rests for this long while work is pending has failed. A heartbeat is progress inside a
+  // step, so a step may take longer; time in which the process did not run is not counted.
+  absl::Duration stall_timeout = absl::Milliseconds(1500);
   // After this long without work the executor is told to give up the processor.
   absl::Duration park_after = absl::Milliseconds(100);
-  // Called once, on the engine thread, when the executor has failed: every stream has ended with EXECUTOR_FAILED and
-  // all new work is refused. The process should report NOT_SERVING and exit.
-  std::function<void(const absl::Status&)> on_failure;
+  // Called once, when the executor has failed or the engine thread hangs: all new work is refused from now on. Every
+  // stream has ended with EXECUTOR_FAILED, unless it is the engine thread that hangs. The process should report
+  // NOT_SERVING and exit. On the engine's thread or the watchdog's; must not wait.
+  std::function<void(const EngineFailure&)> on_failure;
 };
 
 // A snapshot. When nothing runs, waits or is kept, pages_used is 0.
@@ -68,8 +76,8 @@ struct EngineStats {
   std::int64_t preemptions = 0;
   std::int64_t sessions_reclaimed = 0;  // idle sessions whose pages were taken
   std::int64_t sessions_expired = 0;
-  // When the executor was last seen to move, or had nothing to do: the age of its heartbeat.
-  absl::Time heartbeat_changed;
+  // For how long the executor has not moved although it has work.
+  absl::Duration heartbeat_age;
 };
 
 class EngineLoop;

@@ -11,8 +11,9 @@
 namespace megakernel {
 namespace {
 
-// A failed executor is noticed at the latest after this long, whether or not it says anything.
+// A failed executor is noticed at the latest after this long, whether or not it says anything; sooner while it works.
 constexpr absl::Duration kLongestSleep = absl::Seconds(1);
+constexpr absl::Duration kLongestBusySleep = absl::Milliseconds(100);
 
 }  // namespace
 
@@ -28,9 +29,7 @@ EngineCore::EngineCore(const EngineOptions& options, std::int32_t max_context, c
       cache_(executor->info().num_pages, executor->info().page_tokens, options.prefix_sharing),
       sessions_(options.max_sessions),
       dispatcher_(executor, &cache_, options.prefix_sharing, this),
-      now_(clock->Now()),
-      heartbeat_(executor->Heartbeat()),
-      heartbeat_changed_(now_) {}
+      now_(clock->Now()) {}
 
 EngineCore::~EngineCore() = default;
 
@@ -42,7 +41,6 @@ absl::Time EngineCore::Poll() {
   if (!failure_.ok()) return absl::InfiniteFuture();
 
   if (const absl::Status health = executor_->Health(); !health.ok()) Fail(health);
-  CheckHeartbeat();
   while (!deadlines_.empty() && deadlines_.begin()->first <= now_) {
     const std::uint64_t id = deadlines_.begin()->second;
     deadlines_.erase(deadlines_.begin());
@@ -60,20 +58,7 @@ absl::Time EngineCore::Poll() {
 
   absl::Time next = sessions_.NextExpiry();
   if (!deadlines_.empty()) next = std::min(next, deadlines_.begin()->first);
-  return std::min(next, now_ + std::min(kLongestSleep, options_.stall_timeout / 2));
-}
-
-void EngineCore::CheckHeartbeat() {
-  const std::uint64_t heartbeat = executor_->Heartbeat();
-  if (heartbeat != heartbeat_ || !events_.empty() || dispatcher_.num_running() == 0) {
-    heartbeat_ = heartbeat;
-    heartbeat_changed_ = now_;
-    return;
-  }
-  if (now_ - heartbeat_changed_ < options_.stall_timeout) return;
-  Fail(absl::InternalError(absl::StrCat("the executor has not moved for ",
-                                        absl::FormatDuration(now_ - heartbeat_changed_), " with ",
-                                        dispatcher_.num_running(), " sequences running")));
+  return std::min(next, now_ + (executor_busy() ? kLongestBusySleep : kLongestSleep));
 }
 
 void EngineCore::SweepEnded() {
@@ -102,8 +87,8 @@ void EngineCore::EndAll(const End& end) {
 
 void EngineCore::Fail(const absl::Status& status) {
   if (!failure_.ok()) return;
-  failure_ = MakeError(absl::StatusCode::kInternal, ErrorReason::kExecutorFailed,
-                       std::string(absl::StrCat("the executor has failed: ", status.message())));
+  std::vector<std::string> state = DescribeState();
+  failure_ = ExecutorFailure(status);
   const End end{FinishReason::kFailed, failure_, ""};
   for (const auto& [id, generation] : generations_) {
     for (Choice& choice : generation->choices) {
@@ -118,7 +103,7 @@ void EngineCore::Fail(const absl::Status& status) {
   }
   SweepEnded();
   EndExports(failure_);
-  if (options_.on_failure) options_.on_failure(failure_);
+  hooks_.on_failure({.status = failure_, .state = std::move(state)});
 }
 
 bool EngineCore::HasReclaimable() const {
@@ -142,7 +127,6 @@ EngineStats EngineCore::Stats() const {
   stats.pages_cached = cache_.num_cached();
   stats.pages_free = cache_.num_free();
   stats.preemptions = dispatcher_.num_preemptions();
-  stats.heartbeat_changed = heartbeat_changed_;
   return stats;
 }
 

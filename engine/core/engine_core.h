@@ -37,6 +37,8 @@ class EngineCore final : private DispatchHost {
     std::function<void()> on_ending;
     // Its last Finished was pushed.
     std::function<void()> on_ended;
+    // The executor has failed, and every generation has ended with that.
+    std::function<void(EngineFailure)> on_failure;
   };
 
   // `metrics` outlives it.
@@ -69,6 +71,8 @@ class EngineCore final : private DispatchHost {
   absl::Time Poll();
   // Nothing runs and nothing waits.
   bool idle() const { return generations_.empty() && exports_.empty(); }
+  // The executor has something to do.
+  bool executor_busy() const { return dispatcher_.num_running() > 0 || !exports_.empty(); }
   // Ends everything that runs or waits.
   void EndAll(const End& end);
   // The executor is broken: ends every generation at once, gives up its lanes, refuses whatever comes. Idempotent.
@@ -79,6 +83,8 @@ class EngineCore final : private DispatchHost {
   bool stopped() const { return stopped_; }
 
   EngineStats Stats() const;
+  // What runs and waits, a line each: counts and ages, no content.
+  std::vector<std::string> DescribeState() const;
 
  private:
   // DispatchHost
@@ -127,7 +133,6 @@ class EngineCore final : private DispatchHost {
   Finished Summary(const Choice& choice, const End& end) const;
   void SweepEnded();
 
-  void CheckHeartbeat();
   void ExpireSessions();
   absl::StatusOr<Session*> FindIdle(const std::string& tenant, const std::string& id);
   SessionInfo Describe(const Session& session) const;
@@ -153,8 +158,6 @@ class EngineCore final : private DispatchHost {
   std::string text_;  // of one token; kept for its memory
   absl::Time now_;    // of this round
 
-  std::uint64_t heartbeat_ = 0;
-  absl::Time heartbeat_changed_;
   absl::Status failure_;
   bool stopped_ = false;
   EngineStats totals_;  // the counters only

@@ -36,7 +36,15 @@ EngineLoop::EngineLoop(const EngineOptions& options, std::int32_t max_context, c
                  [this] {
                    MutexLock lock(&mutex_);
                    --active_;
+                 },
+             .on_failure =
+                 [this](EngineFailure failure) {
+                   watchdog_.Answered();
+                   ReportFailure(std::move(failure));
                  }}),
+      watchdog_(
+          executor_.get(), clock, options.stall_timeout, [this](const absl::Status& stall) { OnStall(stall); },
+          [this](const absl::Status& cause) { OnHang(cause); }),
       thread_([this] { Run(); }) {}
 
 EngineLoop::~EngineLoop() {
@@ -90,6 +98,7 @@ absl::Status EngineLoop::Post(absl::AnyInvocable<void(EngineCore&)> task) {
 void EngineLoop::Run() {
   while (!stop_.load(std::memory_order_relaxed)) {
     core_.BeginRound();
+    TakeStall();
     TakeMessages();
     absl::Time next = core_.Poll();
     if (core_.idle()) {
@@ -100,6 +109,7 @@ void EngineLoop::Run() {
       parked_ = false;
     }
     PublishStats();
+    watchdog_.Round(core_.failure().ok() && core_.executor_busy());
     executor_->Wait(std::max(absl::ZeroDuration(), next - clock_->Now()));
   }
   Stop();
@@ -136,7 +146,9 @@ void EngineLoop::Stop() {
     const absl::Time patience = absl::Now() + kStopPatience;
     while (!core_.stopped() && core_.failure().ok() && absl::Now() < patience) {
       core_.BeginRound();
+      TakeStall();
       core_.Poll();
+      watchdog_.Round(core_.executor_busy());
       if (!core_.stopped()) executor_->Wait(absl::Milliseconds(10));
     }
   }
@@ -148,7 +160,39 @@ void EngineLoop::PublishStats() {
   EngineStats stats = core_.Stats();
   MutexLock lock(&mutex_);
   stats_ = stats;
-  health_ = core_.failure();
+  if (health_.ok()) health_ = core_.failure();
+}
+
+void EngineLoop::OnStall(const absl::Status& stall) {
+  MutexLock lock(&mutex_);
+  stall_ = stall;
+}
+
+void EngineLoop::TakeStall() {
+  absl::Status stall;
+  {
+    MutexLock lock(&mutex_);
+    stall = stall_;
+  }
+  if (!stall.ok()) core_.Fail(stall);
+}
+
+// The engine thread's state is its own: what it published last must do.
+void EngineLoop::OnHang(const absl::Status& cause) {
+  const EngineStats stats = Stats();
+  ReportFailure({.status = ExecutorFailure(cause),
+                 .state = {absl::StrCat("engine thread=hangs running=", stats.sequences_running,
+                                        " waiting=", stats.requests_waiting, " sessions=", stats.sessions,
+                                        " pages_used=", stats.pages_used, " heartbeat=", executor_->Heartbeat())}});
+}
+
+void EngineLoop::ReportFailure(EngineFailure failure) {
+  {
+    MutexLock lock(&mutex_);
+    if (health_.ok()) health_ = failure.status;
+    if (std::exchange(reported_, true)) return;
+  }
+  if (options_.on_failure) options_.on_failure(failure);
 }
 
 bool EngineLoop::WaitIdle(absl::Duration timeout) {
@@ -168,6 +212,7 @@ void EngineLoop::Shutdown(absl::Duration grace) {
   stop_.store(true, std::memory_order_relaxed);
   inbox_->Wake();
   thread_.join();
+  watchdog_.Stop();
 }
 
 absl::Status EngineLoop::Health() const {
@@ -179,6 +224,7 @@ EngineStats EngineLoop::Stats() const {
   MutexLock lock(&mutex_);
   EngineStats stats = stats_;
   stats.requests_waiting = waiting_.load(std::memory_order_relaxed);
+  stats.heartbeat_age = watchdog_.heartbeat_age();
   return stats;
 }
 

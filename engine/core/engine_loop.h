@@ -11,6 +11,7 @@
 #include "engine/core/engine.h"
 #include "engine/core/engine_core.h"
 #include "engine/core/inbox.h"
+#include "engine/core/watchdog.h"
 
 namespace megakernel {
 
@@ -48,6 +49,12 @@ class EngineLoop {
   void Park();
   void Stop();
   void PublishStats();
+  // The watchdog's findings: for the engine thread to act on, or without it.
+  void OnStall(const absl::Status& stall);
+  void OnHang(const absl::Status& cause);
+  // Engine thread: fails the core if the watchdog says so.
+  void TakeStall();
+  void ReportFailure(EngineFailure failure);
 
   const EngineOptions options_;
   const std::int32_t max_context_;
@@ -64,7 +71,9 @@ class EngineLoop {
   mutable Mutex mutex_;
   int active_ ABSL_GUARDED_BY(mutex_) = 0;  // generations that have not ended
   EngineStats stats_ ABSL_GUARDED_BY(mutex_);
-  absl::Status health_ ABSL_GUARDED_BY(mutex_);
+  absl::Status health_ ABSL_GUARDED_BY(mutex_);  // the first failure
+  absl::Status stall_ ABSL_GUARDED_BY(mutex_);   // as the watchdog found it
+  bool reported_ ABSL_GUARDED_BY(mutex_) = false;
 
   EngineMetrics metrics_;
 
@@ -76,6 +85,7 @@ class EngineLoop {
   bool parked_ = false;
 
   Mutex join_mutex_;
+  Watchdog watchdog_;
   std::thread thread_;  // last: everything above exists before it runs
 };
 

@@ -83,6 +83,12 @@ absl::Status FieldError(absl::StatusCode code, ErrorReason reason, std::string_v
   return status;
 }
 
+absl::Status ExecutorFailure(const absl::Status& cause) {
+  std::string message = "the executor has failed: ";
+  message.append(cause.message().data(), cause.message().size());
+  return MakeError(absl::StatusCode::kInternal, ErrorReason::kExecutorFailed, message);
+}
+
 ErrorReason ReasonOf(const absl::Status& status) {
   const auto payload = status.GetPayload(kReasonKey);
   if (!payload.has_value()) return ErrorReason::kUnspecified;

@@ -46,6 +46,9 @@ absl::Status FieldError(std::string_view field, std::string_view message);
 // The same with another code and reason.
 absl::Status FieldError(absl::StatusCode code, ErrorReason reason, std::string_view field, std::string_view message);
 
+// Internal with kExecutorFailed, for what the executor reported or was found to do.
+absl::Status ExecutorFailure(const absl::Status& cause);
+
 // kUnspecified, or an empty string, when the status carries none.
 ErrorReason ReasonOf(const absl::Status& status);
 std::string FieldOf(const absl::Status& status);

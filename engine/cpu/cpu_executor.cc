@@ -48,7 +48,7 @@ class CpuExecutor final : public Executor {
   void Drain(std::vector<Event>& events) override;
   void Wait(absl::Duration timeout) override { mailbox_.WaitForEvents(timeout); }
   void Notify() override { mailbox_.Notify(); }
-  std::uint64_t Heartbeat() const override { return heartbeat_.load(std::memory_order_relaxed); }
+  std::uint64_t Heartbeat() const override { return steps_.load(std::memory_order_relaxed) + parts_.team->Progress(); }
   absl::Status Health() const override;
 
  private:
@@ -67,7 +67,7 @@ class CpuExecutor final : public Executor {
   bool stop_sent_ = false;
 
   Mailbox mailbox_;
-  std::atomic<std::uint64_t> heartbeat_{0};
+  std::atomic<std::uint64_t> steps_{0};
   mutable std::mutex health_mutex_;
   absl::Status health_;  // guarded by health_mutex_
 
@@ -186,14 +186,14 @@ bool CpuExecutor::RunStep() {
   for (const LogitRow& row : logit_rows_) row_indices_.push_back(row.row);
   parts_.forward->Begin(batch_);
   parts_.team->Run([this](Worker& worker) {
-    parts_.forward->RunLayers(worker, heartbeat_);
+    parts_.forward->RunLayers(worker);
     for (std::size_t first = 0; first < row_indices_.size(); first += kLogitRows) {
       const std::size_t count = std::min<std::size_t>(kLogitRows, row_indices_.size() - first);
       parts_.forward->Logits(worker, std::span(row_indices_).subspan(first, count));
       Choose(worker, first, count);
     }
   });
-  heartbeat_.fetch_add(1, std::memory_order_relaxed);
+  steps_.fetch_add(1, std::memory_order_relaxed);
   for (const LogitRow& row : logit_rows_) {
     if (row.finite) continue;
     Fail(absl::InternalError(absl::StrCat("logits of lane ", row.lane, " at position ", row.position,

@@ -108,11 +108,10 @@ void Forward::Begin(const Batch& batch) {
   attention_.Build(batch, config_.num_kv_heads, shape_.num_threads);
 }
 
-void Forward::RunLayers(Worker& worker, std::atomic<std::uint64_t>& heartbeat) {
+void Forward::RunLayers(Worker& worker) {
   Embed(worker);
   for (std::int32_t layer = 0; layer < config_.num_layers; ++layer) {
     RunLayer(worker, layer);
-    if (worker.index() == 0) heartbeat.fetch_add(1, std::memory_order_relaxed);
   }
 }
 

@@ -4,7 +4,6 @@
 // only: not on the other rows, the threads, the size of the pages or how the prompt was cut.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -42,8 +41,8 @@ class Forward {
   // Before a step, by one thread: what all members will read.
   void Begin(const Batch& batch);
 
-  // Embedding and all layers: writes keys and values of every row. Raises `heartbeat` once a layer.
-  void RunLayers(Worker& worker, std::atomic<std::uint64_t>& heartbeat);
+  // Embedding and all layers: writes keys and values of every row.
+  void RunLayers(Worker& worker);
 
   // Logits of rows (at most kLogitRows) after RunLayers; ends with a barrier.
   void Logits(Worker& worker, std::span<const std::int32_t> rows);

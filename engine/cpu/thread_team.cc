@@ -38,13 +38,17 @@ bool Worker::Take(int total, int chunk, int& first, int& count) {
     if (taken >= size) continue;
     first = begin + taken;
     count = size - taken < chunk ? size - taken : chunk;
+    std::atomic<std::uint64_t>& takes = team_->takes_[static_cast<std::size_t>(index_)].value;
+    takes.store(takes.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     return true;
   }
   return false;
 }
 
 ThreadTeam::ThreadTeam(int num_threads)
-    : workers_(static_cast<std::size_t>(num_threads)), cursors_(kCursors * static_cast<std::size_t>(num_threads)) {
+    : workers_(static_cast<std::size_t>(num_threads)),
+      cursors_(kCursors * static_cast<std::size_t>(num_threads)),
+      takes_(static_cast<std::size_t>(num_threads)) {
   for (int i = 0; i < num_threads; ++i) {
     workers_[i].team_ = this;
     workers_[i].index_ = i;
@@ -59,6 +63,12 @@ ThreadTeam::~ThreadTeam() {
   run_.value.fetch_add(1, std::memory_order_release);
   run_.value.notify_all();
   for (std::thread& thread : threads_) thread.join();
+}
+
+std::uint64_t ThreadTeam::Progress() const {
+  std::uint64_t sum = 0;
+  for (const Count& takes : takes_) sum += takes.value.load(std::memory_order_relaxed);
+  return sum;
 }
 
 void ThreadTeam::Run(const std::function<void(Worker&)>& function) {

@@ -48,6 +48,9 @@ class ThreadTeam {
 
   int size() const { return static_cast<int>(workers_.size()); }
 
+  // Times that a member took items, since the start: rises all through a run. Any thread.
+  std::uint64_t Progress() const;
+
   // Every member runs `function`; returns when all have returned.
   void Run(const std::function<void(Worker&)>& function);
 
@@ -56,6 +59,9 @@ class ThreadTeam {
   static constexpr std::uint32_t kCursors = 4;
   struct alignas(64) Word {
     std::atomic<int> value{0};
+  };
+  struct alignas(64) Count {
+    std::atomic<std::uint64_t> value{0};
   };
 
   void Loop(Worker& worker);
@@ -74,6 +80,7 @@ class ThreadTeam {
   Word arrived_;               // members at the barrier
   Word passed_;                // rises when a barrier opens
   std::vector<Word> cursors_;  // [kCursors][members]
+  std::vector<Count> takes_;   // by member, who alone writes it
 };
 
 }  // namespace megakernel::cpu

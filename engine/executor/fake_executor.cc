@@ -10,6 +10,9 @@
 namespace megakernel {
 namespace {
 
+// Progress inside a long step.
+constexpr absl::Duration kBeat = absl::Milliseconds(50);
+
 ExecutorInfo MakeInfo(const FakeOptions& options) {
   ExecutorInfo info;
   info.device = absl::StrCat("fake: ", absl::FormatDuration(options.step_time), " a step");
@@ -106,9 +109,15 @@ void FakeExecutor::Run() {
     if (options_.step_time > absl::ZeroDuration() && machine_.HasWork()) {
       // The step's time passes before its results show, as on a device: what is submitted meanwhile waits for the next
       // border.
-      mutex_.Unlock();
-      absl::SleepFor(options_.step_time);
-      mutex_.Lock();
+      absl::Duration left = options_.step_time;
+      while (left > absl::ZeroDuration() && !stalled_ && !closing_) {
+        const absl::Duration part = std::min(left, kBeat);
+        mutex_.Unlock();
+        absl::SleepFor(part);
+        mutex_.Lock();
+        left -= part;
+        if (left > absl::ZeroDuration()) heartbeat_.fetch_add(1, std::memory_order_relaxed);
+      }
       if (stalled_ || closing_) continue;
     }
     StepMachine();
@@ -122,6 +131,7 @@ bool FakeExecutor::Step() {
 }
 
 void FakeExecutor::Drain(std::vector<Event>& events) {
+  hung_.wait(true);
   MutexLock lock(&mutex_);
   for (Event& event : events_) events.push_back(std::move(event));
   events_.clear();
@@ -140,6 +150,10 @@ void FakeExecutor::Notify() {
 }
 
 std::uint64_t FakeExecutor::Heartbeat() const {
+  if (options_.manual) {  // who calls Step takes their time
+    MutexLock lock(&mutex_);
+    if (!stalled_) return manual_beats_.fetch_add(1, std::memory_order_relaxed) + 1;
+  }
   return heartbeat_.load(std::memory_order_relaxed);
 }
 
@@ -151,6 +165,12 @@ absl::Status FakeExecutor::Health() const {
 void FakeExecutor::Stall(bool stalled) {
   MutexLock lock(&mutex_);
   stalled_ = stalled;
+}
+
+void FakeExecutor::Hang(bool hung) {
+  Stall(hung);
+  hung_.store(hung);
+  hung_.notify_all();
 }
 
 void FakeExecutor::Fail(absl::Status status) {

@@ -41,6 +41,9 @@ class FakeExecutor final : public Executor {
   bool Step();
   // No step runs and the heartbeat rests until it is set to false.
   void Stall(bool stalled);
+  // Calls that need the executor's lock wait too: a stall that takes the engine thread with it. Until it is set to
+  // false, which must come before the executor is destroyed.
+  void Hang(bool hung);
   // Health() becomes `status`; nothing runs any more.
   void Fail(absl::Status status);
   void Lie(FakeLie lie);
@@ -65,8 +68,10 @@ class FakeExecutor final : public Executor {
   std::vector<Event> events_ ABSL_GUARDED_BY(mutex_);
   bool notified_ ABSL_GUARDED_BY(mutex_) = false;
   bool stalled_ ABSL_GUARDED_BY(mutex_) = false;
+  std::atomic<bool> hung_{false};
   bool closing_ ABSL_GUARDED_BY(mutex_) = false;
   std::atomic<std::uint64_t> heartbeat_{0};
+  mutable std::atomic<std::uint64_t> manual_beats_{0};
   std::thread thread_;  // none when manual
 };
 

@@ -1,6 +1,11 @@
 // An executor that lies, breaks or hangs: the engine says so, ends every stream and refuses the rest.
 #include <gtest/gtest.h>
 
+#include <string>
+#include <vector>
+
+#include "absl/time/clock.h"
+#include "engine/core/progress_watch.h"
 #include "tests/engine/core/engine_fixture.h"
 
 namespace megakernel::testing {
@@ -13,9 +18,9 @@ TEST_P(LyingExecutor, IsFoundOut) {
   setup.fake.step_time = absl::Microseconds(100);
   Mutex mutex;
   absl::Status reported;
-  setup.engine.on_failure = [&](const absl::Status& status) {
+  setup.engine.on_failure = [&](const EngineFailure& failure) {
     MutexLock lock(&mutex);
-    reported = status;
+    reported = failure.status;
   };
   TestEngine engine(setup);
   auto other = engine.Read(TestEngine::Request(Range(50, 5), 400));
@@ -49,21 +54,145 @@ TEST(ExecutorFailureTest, ABrokenExecutorEndsEveryStream) {
   EXPECT_NE(std::string(reader->finished().status.message()).find("the device is gone"), std::string::npos);
 }
 
-TEST(ExecutorFailureTest, AHungExecutorIsNoticedByItsHeartbeat) {
+// What the engine reports, and when.
+class Report {
+ public:
+  explicit Report(EngineSetup& setup) {
+    setup.engine.on_failure = [this](const EngineFailure& failure) {
+      MutexLock lock(&mutex_);
+      failures_.push_back(failure);
+    };
+  }
+  // The failure, waited for.
+  EngineFailure Wait() {
+    MutexLock lock(&mutex_);
+    const auto any = [this] { return !failures_.empty(); };
+    EXPECT_TRUE(mutex_.AwaitWithTimeout(any, absl::Seconds(30)));
+    return failures_.empty() ? EngineFailure() : failures_.front();
+  }
+  std::size_t count() {
+    MutexLock lock(&mutex_);
+    return failures_.size();
+  }
+
+ private:
+  Mutex mutex_;
+  std::vector<EngineFailure> failures_;
+};
+
+TEST(ExecutorFailureTest, AnExecutorThatStandsStillIsNoticedWithinTwoSeconds) {
   EngineSetup setup;
-  setup.fake_clock = true;
-  setup.engine.stall_timeout = absl::Seconds(10);
   setup.fake.step_time = absl::Milliseconds(1);
+  Report report(setup);
   TestEngine engine(setup);
   auto reader = engine.Read(TestEngine::Request(Range(10, 5), 500));
   ASSERT_TRUE(reader->WaitTokens(0, 1));
+  const absl::Time stalled = absl::Now();
   engine.fake().Stall(true);
-  for (int i = 0; i < 12; ++i) {
-    engine.Advance(absl::Seconds(2));
-    (void)engine.List(1, "");  // one round of the engine thread
-  }
   ASSERT_TRUE(reader->WaitDone());
+  EXPECT_LT(absl::Now() - stalled, absl::Seconds(2));
   EXPECT_EQ(ReasonOf(reader->finished().status), ErrorReason::kExecutorFailed);
+  const EngineFailure failure = report.Wait();
+  EXPECT_EQ(ReasonOf(failure.status), ErrorReason::kExecutorFailed);
+  ASSERT_EQ(failure.state.size(), 2u);  // the engine, and the choice that ran
+  EXPECT_NE(failure.state[1].find("state=running lane="), std::string::npos) << failure.state[1];
+  EXPECT_EQ(ReasonOf(engine->Generate(TestEngine::Request({5}, 1)).status()), ErrorReason::kExecutorFailed);
+  EXPECT_EQ(report.count(), 1u);
+}
+
+// A step that takes ten times as long as the limit; then a stall, which the same limit finds.
+TEST(ExecutorFailureTest, ALongStepIsNoStall) {
+  EngineSetup setup;
+  setup.engine.stall_timeout = absl::Milliseconds(300);
+  setup.fake.step_time = absl::Seconds(3);
+  Report report(setup);
+  TestEngine engine(setup);
+  auto reader = engine.Read(TestEngine::Request(Range(10, 5), 1));
+  ASSERT_TRUE(reader->WaitDone());
+  EXPECT_TRUE(reader->finished().status.ok()) << reader->finished().status;
+  EXPECT_EQ(report.count(), 0u);
+  auto second = engine.Read(TestEngine::Request(Range(20, 5), 1));
+  engine.fake().Stall(true);
+  ASSERT_TRUE(second->WaitDone());
+  EXPECT_EQ(ReasonOf(second->finished().status), ErrorReason::kExecutorFailed);
+}
+
+// The executor takes the engine thread with it: no stream can be ended by the engine, but the report comes and new work
+// is refused.
+TEST(ExecutorFailureTest, AnExecutorThatHoldsTheEngineThreadIsReportedWithoutIt) {
+  EngineSetup setup;
+  setup.fake.step_time = absl::Milliseconds(1);
+  Report report(setup);
+  TestEngine engine(setup);
+  auto reader = engine.Read(TestEngine::Request(Range(10, 5), 500));
+  ASSERT_TRUE(reader->WaitTokens(0, 1));
+  const absl::Time stalled = absl::Now();
+  engine.fake().Hang(true);
+  const EngineFailure failure = report.Wait();
+  EXPECT_LT(absl::Now() - stalled, absl::Milliseconds(2300));
+  EXPECT_EQ(ReasonOf(failure.status), ErrorReason::kExecutorFailed);
+  EXPECT_NE(failure.state[0].find("thread=hangs"), std::string::npos) << failure.state[0];
+  EXPECT_EQ(ReasonOf(engine->Generate(TestEngine::Request({5}, 1)).status()), ErrorReason::kExecutorFailed);
+  engine.fake().Hang(false);
+  ASSERT_TRUE(reader->WaitDone());
+  EXPECT_EQ(report.count(), 1u);
+}
+
+TEST(ExecutorFailureTest, AnIdleEngineIsNotWatched) {
+  EngineSetup setup;
+  setup.engine.stall_timeout = absl::Milliseconds(300);
+  Report report(setup);
+  TestEngine engine(setup);
+  engine.fake().Stall(true);
+  absl::SleepFor(absl::Seconds(1));  // what must not happen takes time to not happen
+  EXPECT_TRUE(engine->Health().ok());
+  EXPECT_EQ(report.count(), 0u);
+  engine.fake().Stall(false);
+}
+
+// The progress of what is watched, told second by second.
+class ProgressWatchTest : public ::testing::Test {
+ protected:
+  // How long it stood still, after looking every 100 ms for `duration`.
+  absl::Duration LookFor(absl::Duration duration, bool busy = true) {
+    absl::Duration still;
+    for (absl::Duration at; at < duration; at += absl::Milliseconds(100)) {
+      now_ += absl::Milliseconds(100);
+      still = watch_.Look(now_, count_, busy);
+    }
+    return still;
+  }
+
+  ProgressWatch watch_{absl::Milliseconds(200)};
+  absl::Time now_ = absl::FromUnixSeconds(1'000'000);
+  std::uint64_t count_ = 7;
+};
+
+TEST_F(ProgressWatchTest, AStepOfTenSecondsThatMovesInsideIsNoStall) {
+  for (int part = 0; part < 10; ++part) {
+    EXPECT_LE(LookFor(absl::Seconds(1)), absl::Seconds(1));
+    ++count_;
+  }
+}
+
+TEST_F(ProgressWatchTest, StandingStillIsCounted) {
+  LookFor(absl::Milliseconds(100));
+  EXPECT_EQ(LookFor(absl::Milliseconds(1500)), absl::Milliseconds(1500));
+  ++count_;
+  EXPECT_EQ(LookFor(absl::Milliseconds(100)), absl::ZeroDuration());
+}
+
+TEST_F(ProgressWatchTest, TimeInWhichNobodyLookedIsNotCounted) {
+  LookFor(absl::Milliseconds(600));
+  now_ += absl::Hours(3);  // stopped, suspended, or the clock was set
+  EXPECT_LE(LookFor(absl::Milliseconds(100)), absl::Milliseconds(800));
+  now_ -= absl::Hours(5);
+  EXPECT_LE(LookFor(absl::Milliseconds(100)), absl::Milliseconds(800));
+}
+
+TEST_F(ProgressWatchTest, WithoutWorkNothingIsCounted) {
+  EXPECT_EQ(LookFor(absl::Seconds(5), /*busy=*/false), absl::ZeroDuration());
+  EXPECT_EQ(LookFor(absl::Milliseconds(100)), absl::ZeroDuration());  // it has just got some
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 // The contract of executor.h on the CPU executor.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <thread>
 
@@ -206,6 +208,48 @@ TEST(ContractTest, HeartbeatRisesWithWorkAndRestsWithout) {
   EXPECT_GE(after, before + 4 * 2);  // a layer each
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
   EXPECT_EQ(runner.executor().Heartbeat(), after);
+}
+
+// A watchdog must not need to know how long a step takes.
+TEST(ContractTest, HeartbeatMovesInsideALongStep) {
+  SyntheticOptions wide;
+  wide.num_layers = 3;
+  wide.hidden = 256;
+  wide.ffn = 768;
+  const SyntheticModel model(wide);
+  CpuOptions options = Options();
+  options.isa = CpuIsa::kPlain;
+  options.precision = CpuPrecision::kFp32;
+  options.max_rows = 128;
+  options.poison = false;
+  Runner runner = NewRunner(model, options);
+  Executor& executor = runner.executor();
+  using Clock = std::chrono::steady_clock;
+  Clock::duration longest{};
+  std::atomic<bool> done{false};
+  std::thread watch([&] {
+    std::uint64_t last = executor.Heartbeat();
+    while (executor.Heartbeat() == last) std::this_thread::yield();  // the step begins
+    Clock::time_point moved = Clock::now();
+    while (!done.load()) {
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
+      const std::uint64_t now = executor.Heartbeat();
+      if (now == last) continue;
+      longest = std::max(longest, Clock::now() - moved);
+      moved = Clock::now();
+      last = now;
+    }
+  });
+  const Clock::time_point start = Clock::now();
+  const Outcome outcome = runner.Run(Prompt(128, 1));  // all rows in one step
+  const Clock::duration step = Clock::now() - start;
+  done = true;
+  watch.join();
+  EXPECT_EQ(outcome.cause, FinishCause::kLength);
+  const auto ms = [](Clock::duration time) { return std::chrono::duration<double, std::milli>(time).count(); };
+  RecordProperty("step_ms", static_cast<int>(ms(step)));
+  EXPECT_LT(ms(longest), ms(step) / 4) << "a step of " << ms(step) << " ms";
+  EXPECT_GT(executor.Heartbeat(), 100u);
 }
 
 TEST(ContractTest, ParkedExecutorWakes) {

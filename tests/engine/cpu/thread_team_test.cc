@@ -59,6 +59,16 @@ TEST(ThreadTeamTest, EachItemGoesToOneMember) {
   }
 }
 
+TEST(ThreadTeamTest, ProgressCountsEveryTake) {
+  ThreadTeam team(2);
+  std::atomic<std::uint64_t> takes{0};
+  team.Run([&](Worker& worker) {
+    for (int first, count; worker.Take(50, 3, first, count);) takes.fetch_add(1);
+  });
+  EXPECT_EQ(team.Progress(), takes.load());
+  EXPECT_GE(takes.load(), 17u);
+}
+
 TEST(ThreadTeamTest, MembersThatSleptWakeUp) {
   ThreadTeam team(2);
   for (int run = 0; run < 3; ++run) {
