@@ -1,5 +1,7 @@
 #include "server/rpc_error.h"
 
+#include <algorithm>
+
 #include "engine/core/error.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
@@ -9,6 +11,14 @@ namespace {
 
 // Trailers travel in HTTP/2 headers, which gRPC limits to 8 KiB; message and details both carry the text.
 constexpr std::size_t kMaxMessageBytes = 1024;
+
+// Rounded up, so that the tenant is not refused once more; -1 for never.
+std::int32_t QuotaDelayMs(absl::Duration delay) {
+  if (delay == absl::InfiniteDuration()) return -1;
+  constexpr absl::Duration kLongest = absl::Hours(24);
+  return static_cast<std::int32_t>(
+      absl::ToInt64Milliseconds(absl::Ceil(std::min(delay, kLongest), absl::Milliseconds(1))));
+}
 
 // When trying again is likely to help. The queue moves with every finished request; pages and sessions come free when
 // sessions end or expire. Once a stream's output has been lost to a slow reader, a repetition would be lost too.
@@ -21,6 +31,8 @@ std::optional<std::int32_t> RetryDelayMs(const absl::Status& status) {
       return 1000;
     case ErrorReason::kSessionLimit:
       return 5000;
+    case ErrorReason::kQuotaExceeded:
+      return QuotaDelayMs(RetryAfterOf(status));
     default:
       return -1;
   }
@@ -68,6 +80,13 @@ RpcError ToRpcError(const absl::Status& status) {
     violation->set_field(field);
     violation->set_description(error.message);
     AddDetail(bad_request, details);
+  }
+  if (const std::string tenant = TenantOf(status); !tenant.empty()) {
+    google::rpc::QuotaFailure quota;
+    auto* violation = quota.add_violations();
+    violation->set_subject("tenant:" + tenant);
+    violation->set_description(error.message);
+    AddDetail(quota, details);
   }
   if (error.retry_pushback_ms && *error.retry_pushback_ms >= 0) {
     google::rpc::RetryInfo retry;

@@ -75,6 +75,7 @@ void EngineCore::OnToken(Choice& choice, Event& event) {
   }
   choice.last_token_time = now_;
   ++totals_.output_tokens;
+  if (choice.generation->usage != nullptr) choice.generation->usage->Spend(1);
   if (stop) EndRunning(choice, {FinishReason::kStopString, absl::OkStatus(), choice.text->matched_stop()});
 }
 

@@ -131,8 +131,9 @@ absl::StatusOr<SessionInfo> EngineCore::ImportSession(const std::string& tenant,
   auto session = std::make_unique<Session>(&cache_, tenant);
   MK_ASSIGN_OR_RETURN(session->ttl, CheckTtl(ttl, options_.session_ttl));
   session->sequence.Append(image.tokens);
+  MK_RETURN_IF_ERROR(CheckPages(tenant, image.num_pages(), nullptr));
   if (image.kv_length > 0) MK_RETURN_IF_ERROR(WriteImage(image, session->sequence));
-  MK_ASSIGN_OR_RETURN(const Session* const added, sessions_.Add(std::move(session), now_));
+  MK_ASSIGN_OR_RETURN(const Session* const added, AddSession(std::move(session)));
   return Describe(*added);
 }
 

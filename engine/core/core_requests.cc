@@ -35,10 +35,12 @@ absl::Status EngineCore::Resolve(Generation& generation) {
   const GenerateRequest& request = generation.request;
   if (request.session_id.empty()) {
     MK_RETURN_IF_ERROR(CheckRoom(generation, 0));
+    MK_RETURN_IF_ERROR(CheckPages(request.tenant, PagesOf(generation), nullptr));
+    generation.pages_counted = true;
     if (!request.keep_session) return absl::OkStatus();
     auto session = std::make_unique<Session>(&cache_, request.tenant);
     session->ttl = options_.session_ttl;
-    MK_ASSIGN_OR_RETURN(generation.session, sessions_.Add(std::move(session), now_));
+    MK_ASSIGN_OR_RETURN(generation.session, AddSession(std::move(session)));
   } else {
     MK_ASSIGN_OR_RETURN(Session* const session, FindIdle(request.tenant, request.session_id));
     const std::int32_t length = session->sequence.length();
@@ -52,6 +54,8 @@ absl::Status EngineCore::Resolve(Generation& generation) {
       return FieldError("prompt", absl::StrCat("prompt is empty and session ", session->id, " has no tokens"));
     }
     MK_RETURN_IF_ERROR(CheckRoom(generation, length));
+    MK_RETURN_IF_ERROR(CheckPages(request.tenant, PagesOf(generation), session));
+    generation.pages_counted = true;
     generation.session = session;
   }
   MarkBusy(generation);
@@ -84,8 +88,7 @@ void EngineCore::MakeChoices(Generation& generation) {
     request.sampling.stop_tokens.insert(request.sampling.stop_tokens.end(), eos.begin(), eos.end());
   }
   generation.next_prompt_logprob = std::max(1, generation.base_length);
-  const std::int32_t token_limit =
-      request.max_tokens.has_value() ? generation.prompt_length + *request.max_tokens : max_context_;
+  const std::int32_t token_limit = TokenLimit(generation);
   for (Choice& choice : generation.choices) {
     choice.token_limit = token_limit;
     if (request.wants_text || !request.stop_strings.empty()) {
@@ -105,6 +108,8 @@ void EngineCore::MakeChoices(Generation& generation) {
 
 // Nothing was queued: every choice ends with `status`.
 void EngineCore::Refuse(Generation& generation, absl::Status status) {
+  if (generation.usage != nullptr)
+    generation.usage->Spend(-static_cast<std::int64_t>(generation.request.tokens.size()));
   const End end{FinishReason::kFailed, std::move(status), ""};
   for (Choice& choice : generation.choices) Finish(choice, end);
   SweepEnded();
@@ -136,7 +141,9 @@ void EngineCore::OnNothingToPrefill(Choice* choice) {
 }
 
 void EngineCore::MarkAdmitted(Generation& generation) {
-  if (!std::exchange(generation.admitted, true)) hooks_.on_left_queue();
+  if (std::exchange(generation.admitted, true)) return;
+  if (generation.usage != nullptr) generation.usage->LeaveQueue();
+  hooks_.on_left_queue();
 }
 
 void EngineCore::MarkStarted(Generation& generation) {

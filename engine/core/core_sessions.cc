@@ -60,7 +60,7 @@ absl::StatusOr<Session*> EngineCore::FindIdle(const std::string& tenant, const s
 absl::StatusOr<SessionInfo> EngineCore::CreateSession(const std::string& tenant, std::optional<absl::Duration> ttl) {
   auto session = std::make_unique<Session>(&cache_, tenant);
   MK_ASSIGN_OR_RETURN(session->ttl, CheckTtl(ttl, options_.session_ttl));
-  MK_ASSIGN_OR_RETURN(const Session* const added, sessions_.Add(std::move(session), now_));
+  MK_ASSIGN_OR_RETURN(const Session* const added, AddSession(std::move(session)));
   return Describe(*added);
 }
 
@@ -108,7 +108,9 @@ absl::StatusOr<SessionInfo> EngineCore::ForkSession(const std::string& tenant, c
   MK_ASSIGN_OR_RETURN(const absl::Duration fork_ttl, CheckTtl(ttl, parent->ttl));
   auto session = std::make_unique<Session>(*parent, shared);
   session->ttl = fork_ttl;
-  MK_ASSIGN_OR_RETURN(const Session* const fork, sessions_.Add(std::move(session), now_));
+  const std::size_t pages = parent->sequence.pages().size() + session->sequence.pages().size();
+  MK_RETURN_IF_ERROR(CheckPages(tenant, static_cast<std::int64_t>(pages), parent));
+  MK_ASSIGN_OR_RETURN(const Session* const fork, AddSession(std::move(session)));
   sessions_.Take(parent);
   parent->last_used = now_;
   sessions_.Put(parent);

@@ -18,6 +18,7 @@
 #include "engine/core/request.h"
 #include "engine/core/session.h"
 #include "engine/core/session_image.h"
+#include "engine/core/tenant_quota.h"
 #include "engine/core/token_stream.h"
 #include "engine/executor/executor.h"
 #include "engine/model/model.h"
@@ -38,6 +39,11 @@ struct EngineOptions {
   absl::Duration session_ttl = absl::Minutes(10);
   // Equal prefixes of one tenant's sequences are computed once.
   bool prefix_sharing = true;
+  // Equal prefixes of different tenants are computed once too: one tenant can then tell, by usage.cached_tokens and by
+  // time, what others have asked.
+  bool share_across_tenants = false;
+  // What each tenant may use; null: no limits. Outlives the engine.
+  TenantQuotas* quotas = nullptr;
   // When pages run out, take those of idle sessions, least recently used first: their tokens stay and the next use
   // computes them again (usage.cached_tokens tells). Otherwise the request fails with KV_EXHAUSTED.
   bool reclaim_idle_sessions = true;

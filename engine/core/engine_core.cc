@@ -26,7 +26,8 @@ EngineCore::EngineCore(const EngineOptions& options, std::int32_t max_context, c
       clock_(clock),
       metrics_(metrics),
       hooks_(std::move(hooks)),
-      cache_(executor->info().num_pages, executor->info().page_tokens, options.prefix_sharing),
+      cache_(executor->info().num_pages, executor->info().page_tokens, options.prefix_sharing,
+             options.share_across_tenants),
       sessions_(options.max_sessions),
       dispatcher_(executor, &cache_, options.prefix_sharing, this),
       now_(clock->Now()) {}
@@ -111,7 +112,10 @@ bool EngineCore::HasReclaimable() const {
 }
 
 void EngineCore::Reclaim() {
-  Session* const session = sessions_.LeastRecentlyUsed();
+  ReclaimFrom(sessions_.LeastRecentlyUsed());
+}
+
+void EngineCore::ReclaimFrom(Session* session) {
   sessions_.Take(session);
   session->sequence.DropPages();
   sessions_.Put(session);

@@ -100,6 +100,18 @@ class EngineCore final : private DispatchHost {
   void MakeChoices(Generation& generation);
   void Refuse(Generation& generation, absl::Status status);
 
+  // Quotas
+  TenantLimits LimitsOf(const std::string& tenant) const;
+  // SessionTable::Add, or QUOTA_EXCEEDED.
+  absl::StatusOr<Session*> AddSession(std::unique_ptr<Session> session);
+  // QUOTA_EXCEEDED when the tenant may not use `pages` beside what it uses. Takes pages of its idle sessions but
+  // `except`.
+  absl::Status CheckPages(const std::string& tenant, std::int64_t pages, const Session* except);
+  // Pages that the generation may come to need.
+  std::int64_t PagesOf(const Generation& generation) const;
+  std::int32_t TokenLimit(const Generation& generation) const;
+  void ReclaimFrom(Session* session);
+
   // Images
   struct Export {
     std::unique_ptr<Sequence> sequence;  // holds the pages, whatever becomes of the session

@@ -69,7 +69,18 @@ absl::StatusOr<std::shared_ptr<TokenStream>> EngineLoop::Accept(GenerateRequest 
     return MakeError(absl::StatusCode::kResourceExhausted, ErrorReason::kQueueFull,
                      std::string(absl::StrCat(waiting, " requests are waiting, the most that may")));
   }
+  std::shared_ptr<TenantUsage> usage;
+  if (options_.quotas != nullptr) {
+    auto admitted =
+        options_.quotas->Admit(request.tenant, static_cast<std::int64_t>(request.tokens.size()), clock_->Now());
+    if (!admitted.ok()) {
+      waiting_.fetch_sub(1, std::memory_order_relaxed);
+      return admitted.status();
+    }
+    usage = *std::move(admitted);
+  }
   auto generation = std::make_unique<Generation>();
+  generation->usage = usage;
   generation->id = next_id_.fetch_add(1, std::memory_order_relaxed);
   generation->accepted = clock_->Now();
   generation->request = std::move(request);
@@ -83,6 +94,7 @@ absl::StatusOr<std::shared_ptr<TokenStream>> EngineLoop::Accept(GenerateRequest 
   if (inbox_->Post(std::move(generation))) return stream;
   // Closed: room there is, the waiting generations are counted.
   waiting_.fetch_sub(1, std::memory_order_relaxed);
+  if (usage != nullptr) usage->LeaveQueue();
   MutexLock lock(&mutex_);
   --active_;
   return DrainingError();

@@ -10,6 +10,8 @@ namespace {
 
 constexpr char kReasonKey[] = "megakernel/reason";
 constexpr char kFieldKey[] = "megakernel/field";
+constexpr char kTenantKey[] = "megakernel/tenant";
+constexpr char kRetryKey[] = "megakernel/retry-after";
 
 constexpr ErrorReason kAllReasons[] = {
     ErrorReason::kInvalidField,    ErrorReason::kUnsupported,      ErrorReason::kContextExceeded,
@@ -18,8 +20,15 @@ constexpr ErrorReason kAllReasons[] = {
     ErrorReason::kQueueFull,       ErrorReason::kKvExhausted,      ErrorReason::kSlowConsumer,
     ErrorReason::kCancelled,       ErrorReason::kDeadlineExceeded, ErrorReason::kDraining,
     ErrorReason::kExecutorFailed,  ErrorReason::kSessionCorrupt,   ErrorReason::kSessionForeign,
+    ErrorReason::kQuotaExceeded,   ErrorReason::kTokenMissing,     ErrorReason::kTokenInvalid,
+    ErrorReason::kScopeMissing,
 };
 static_assert(std::size(kAllReasons) + 1 == kNumErrorReasons);  // and kUnspecified
+
+std::string PayloadText(const absl::Status& status, const char* key) {
+  const auto payload = status.GetPayload(key);
+  return payload.has_value() ? std::string(*payload) : std::string();
+}
 
 }  // namespace
 
@@ -63,6 +72,14 @@ std::string_view ReasonName(ErrorReason reason) {
       return "DRAINING";
     case ErrorReason::kExecutorFailed:
       return "EXECUTOR_FAILED";
+    case ErrorReason::kQuotaExceeded:
+      return "QUOTA_EXCEEDED";
+    case ErrorReason::kTokenMissing:
+      return "TOKEN_MISSING";
+    case ErrorReason::kTokenInvalid:
+      return "TOKEN_INVALID";
+    case ErrorReason::kScopeMissing:
+      return "SCOPE_MISSING";
   }
   return "UNSPECIFIED";
 }
@@ -89,6 +106,13 @@ absl::Status ExecutorFailure(const absl::Status& cause) {
   return MakeError(absl::StatusCode::kInternal, ErrorReason::kExecutorFailed, message);
 }
 
+absl::Status QuotaError(std::string_view tenant, std::string_view message, absl::Duration retry_after) {
+  absl::Status status = MakeError(absl::StatusCode::kResourceExhausted, ErrorReason::kQuotaExceeded, message);
+  status.SetPayload(kTenantKey, absl::Cord(AbslView(tenant)));
+  status.SetPayload(kRetryKey, absl::Cord(absl::FormatDuration(retry_after)));
+  return status;
+}
+
 ErrorReason ReasonOf(const absl::Status& status) {
   const auto payload = status.GetPayload(kReasonKey);
   if (!payload.has_value()) return ErrorReason::kUnspecified;
@@ -99,8 +123,16 @@ ErrorReason ReasonOf(const absl::Status& status) {
 }
 
 std::string FieldOf(const absl::Status& status) {
-  const auto payload = status.GetPayload(kFieldKey);
-  return payload.has_value() ? std::string(*payload) : std::string();
+  return PayloadText(status, kFieldKey);
+}
+
+std::string TenantOf(const absl::Status& status) {
+  return PayloadText(status, kTenantKey);
+}
+
+absl::Duration RetryAfterOf(const absl::Status& status) {
+  absl::Duration duration;
+  return absl::ParseDuration(PayloadText(status, kRetryKey), &duration) ? duration : absl::ZeroDuration();
 }
 
 }  // namespace megakernel

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 
 namespace megakernel {
 
@@ -32,8 +33,12 @@ enum class ErrorReason {
   kDeadlineExceeded,  // DeadlineExceeded
   kDraining,          // Unavailable: shutting down
   kExecutorFailed,    // Internal: the executor is broken, so is every stream
+  kQuotaExceeded,     // ResourceExhausted: the tenant has used what it may; TenantOf() and RetryAfterOf() say more
+  kTokenMissing,      // Unauthenticated: the call carries no bearer token
+  kTokenInvalid,      // Unauthenticated: the server does not know the token, or there are several
+  kScopeMissing,      // PermissionDenied: the token does not allow this
 };
-inline constexpr std::size_t kNumErrorReasons = 19;
+inline constexpr std::size_t kNumErrorReasons = 23;
 
 // "SESSION_NOT_FOUND" and so on: stable, part of the API.
 std::string_view ReasonName(ErrorReason reason);
@@ -49,8 +54,14 @@ absl::Status FieldError(absl::StatusCode code, ErrorReason reason, std::string_v
 // Internal with kExecutorFailed, for what the executor reported or was found to do.
 absl::Status ExecutorFailure(const absl::Status& cause);
 
+// ResourceExhausted with kQuotaExceeded. `retry_after`: when trying again may help; InfiniteDuration: it will not.
+absl::Status QuotaError(std::string_view tenant, std::string_view message, absl::Duration retry_after);
+
 // kUnspecified, or an empty string, when the status carries none.
 ErrorReason ReasonOf(const absl::Status& status);
 std::string FieldOf(const absl::Status& status);
+// Of QuotaError; empty, and zero, for every other.
+std::string TenantOf(const absl::Status& status);
+absl::Duration RetryAfterOf(const absl::Status& status);
 
 }  // namespace megakernel

@@ -19,6 +19,7 @@
 #include "engine/core/sequence.h"
 #include "engine/core/session.h"
 #include "engine/core/session_table.h"
+#include "engine/core/tenant_quota.h"
 #include "engine/core/token_stream.h"
 #include "engine/text/text_stream.h"
 
@@ -69,6 +70,7 @@ struct Generation {
   std::uint64_t id = 0;
   GenerateRequest request;  // stop tokens complete
   std::shared_ptr<TokenStream> stream;
+  std::shared_ptr<TenantUsage> usage;  // of its tenant; null: not counted
   std::vector<Choice> choices;
   int unfinished = 0;
 
@@ -84,6 +86,7 @@ struct Generation {
   absl::Time accepted;
   absl::Time started = absl::InfiniteFuture();  // InfiniteFuture: no row has run, the prompt is not part of the session
   bool admitted = false;                        // left the bounded queue
+  bool pages_counted = false;                   // of its tenant's pages
 
   bool has_started() const { return started != absl::InfiniteFuture(); }
   // Rows of the prompt whose logits are still to come: then nothing of it may be taken from the index.

@@ -4,8 +4,12 @@
 
 namespace megakernel {
 
-KvCache::KvCache(std::int32_t num_pages, std::int32_t page_tokens, bool sharing)
-    : page_tokens_(page_tokens), sharing_(sharing), pages_(num_pages + 1), index_(num_pages, page_tokens) {
+KvCache::KvCache(std::int32_t num_pages, std::int32_t page_tokens, bool sharing, bool across_tenants)
+    : page_tokens_(page_tokens),
+      sharing_(sharing),
+      across_tenants_(across_tenants),
+      pages_(num_pages + 1),
+      index_(num_pages, page_tokens) {
   pages_.back() = {.refs = 0, .previous = num_pages, .next = num_pages};
   free_.reserve(num_pages);
   for (PageId page = num_pages - 1; page >= 0; --page) free_.push_back(page);

@@ -18,8 +18,8 @@ namespace megakernel {
 // Engine thread only. Allocates at construction, and per new tenant.
 class KvCache {
  public:
-  // Without `sharing` nothing is ever published.
-  KvCache(std::int32_t num_pages, std::int32_t page_tokens, bool sharing);
+  // Without `sharing` nothing is ever published; with `across_tenants` all tenants share.
+  KvCache(std::int32_t num_pages, std::int32_t page_tokens, bool sharing, bool across_tenants = false);
 
   std::int32_t page_tokens() const { return page_tokens_; }
   std::int32_t num_pages() const { return static_cast<std::int32_t>(pages_.size()) - 1; }
@@ -45,7 +45,7 @@ class KvCache {
   bool writable(PageId page) const { return refs(page) == 1 && !published(page); }
 
   // The index. `Find` does not retain. See PrefixIndex.
-  ChainId Root(const std::string& tenant) { return index_.Root(tenant); }
+  ChainId Root(const std::string& tenant) { return index_.Root(across_tenants_ ? std::string() : tenant); }
   PageId Find(ChainId parent, std::span<const TokenId> tokens, ChainId& chain) const {
     return index_.Find(parent, tokens, chain);
   }
@@ -65,6 +65,7 @@ class KvCache {
 
   const std::int32_t page_tokens_;
   const bool sharing_;
+  const bool across_tenants_;
   std::vector<Page> pages_;  // by id; one more is the head of the list of cached pages, oldest release first
   std::vector<PageId> free_;
   std::int32_t num_used_ = 0;

@@ -99,6 +99,11 @@ Session* SessionTable::LeastRecentlyUsed() const {
   return by_last_use_.empty() ? nullptr : by_last_use_.begin()->second;
 }
 
+int SessionTable::CountOf(const std::string& tenant) const {
+  const auto it = tenants_.find(tenant);
+  return it == tenants_.end() ? 0 : static_cast<int>(it->second.sessions.size());
+}
+
 std::vector<Session*> SessionTable::List(const std::string& tenant, std::uint64_t after, int count) const {
   std::vector<Session*> sessions;
   const auto it = tenants_.find(tenant);

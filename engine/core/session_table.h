@@ -64,6 +64,8 @@ class SessionTable {
   // Up to `count` sessions of a tenant, oldest first, with serial > `after`.
   std::vector<Session*> List(const std::string& tenant, std::uint64_t after, int count) const;
 
+  // Sessions of a tenant.
+  int CountOf(const std::string& tenant) const;
   int size() const { return static_cast<int>(by_id_.size()); }
 
  private:
