@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <atomic>
 #include <memory>
 #include <span>
 #include <vector>
@@ -46,7 +45,7 @@ class Evaluator {
     std::vector<std::int32_t> rows(static_cast<std::size_t>(count));
     for (std::int32_t i = 0; i < count; ++i) rows[i] = i;
     team_.Run([&](cpu::Worker& worker) {
-      forward_->RunLayers(worker, heartbeat_);
+      forward_->RunLayers(worker);
       for (std::int32_t from = first; from < count; from += cpu::kLogitRows) {
         const std::int32_t n = std::min(cpu::kLogitRows, count - from);
         forward_->Logits(worker, std::span(rows).subspan(from, n));
@@ -66,7 +65,6 @@ class Evaluator {
   std::unique_ptr<cpu::KvStore> kv_;
   std::unique_ptr<cpu::Forward> forward_;
   std::vector<PageId> pages_;
-  std::atomic<std::uint64_t> heartbeat_{0};
 };
 
 }  // namespace megakernel::test
