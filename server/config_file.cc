@@ -1,12 +1,12 @@
 #include <cmath>
 #include <fstream>
 #include <iterator>
-#include <set>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
 #include "server/command_line.h"
+#include "server/strict_json.h"
 
 namespace megakernel {
 namespace {
@@ -69,34 +69,10 @@ absl::Status ReadValue(const std::string& source, const std::string& path, const
   return status.ok() ? status : Error(source, path, std::string(status.message()));
 }
 
-// Parses; a key that stands twice in an object is an error, which nlohmann would let pass.
-absl::StatusOr<Json> ParseJson(const std::string& text, const std::string& source) {
-  std::vector<std::set<std::string>> keys;
-  std::string repeated;
-  const auto watch = [&](int, Json::parse_event_t event, Json& parsed) {
-    if (event == Json::parse_event_t::object_start) keys.emplace_back();
-    if (event == Json::parse_event_t::object_end) keys.pop_back();
-    if (event == Json::parse_event_t::key && !keys.back().insert(parsed.get<std::string>()).second) {
-      repeated = parsed.get<std::string>();
-    }
-    return true;
-  };
-  Json json;
-  try {  // the library reports syntax errors, with line and column, by exception only
-    json = Json::parse(text, watch, true, true);
-  } catch (const Json::parse_error& error) {
-    return absl::InvalidArgumentError(absl::StrCat(source, ": ", error.what()));
-  }
-  if (!repeated.empty())
-    return absl::InvalidArgumentError(absl::StrCat(source, ": ", repeated, ": the key stands twice"));
-  if (!json.is_object()) return absl::InvalidArgumentError(absl::StrCat(source, ": an object { ... } is needed"));
-  return json;
-}
-
 }  // namespace
 
 absl::Status ReadConfigText(const std::string& text, const std::string& source, ServerOptions& options) {
-  const absl::StatusOr<Json> json = ParseJson(text, source);
+  const absl::StatusOr<Json> json = ParseStrictJson(text, source, /*may_quote=*/true);
   if (!json.ok()) return json.status();
   for (const auto& [group, entries] : json->items()) {
     bool known = false;

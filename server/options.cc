@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "server/listen_address.h"
 #include "server/option_values.h"
 
 namespace megakernel {
@@ -169,16 +170,8 @@ absl::Status CheckOptions(const ServerOptions& options) {
     return absl::InvalidArgumentError(
         absl::StrCat("--prompt-rows-busy ", options.prompt_rows_busy, " is more than --max-rows ", options.max_rows));
   }
-  const std::size_t colon = options.listen.rfind(':');
-  std::int64_t port = -1;
-  if (colon != std::string::npos && colon > 0) {
-    const char* end = options.listen.data() + options.listen.size();
-    const auto [last, error] = std::from_chars(options.listen.data() + colon + 1, end, port);
-    if (error != std::errc() || last != end) port = -1;
-  }
-  if (port < 0 || port > 65535) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--listen ", Quoted(options.listen), " is not HOST:PORT with a port in [0, 65535]"));
+  if (const auto address = ParseListenAddress(options.listen); !address.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("--listen: ", address.status().message()));
   }
   return absl::OkStatus();
 }

@@ -4,6 +4,7 @@ option(MEGAKERNEL_STATIC "Link gRPC, Protobuf, Abseil and the C++ runtime into t
 find_package(absl REQUIRED)
 find_package(spdlog REQUIRED)
 find_package(nlohmann_json REQUIRED)
+find_package(OpenSSL REQUIRED)
 find_package(Protobuf REQUIRED)
 find_package(PkgConfig REQUIRED)
 find_program(MK_GRPC_PLUGIN grpc_cpp_plugin REQUIRED)
