@@ -44,11 +44,15 @@ setsid setpriv --pdeathsig TERM "$bin/megakernel-server" --model "$model" --list
   >"$server_log" 2>&1 </dev/null &
 server=$!
 
-# The server was told port 0: it says which one it got.
+# The server was told port 0: it says which one it got, and its health says when the model is loaded.
 address=
-for ((tenths = 0; tenths < start_limit_s * 10; ++tenths)); do
-  address=$(sed -n 's/.*listening.*\(127\.0\.0\.1:[0-9]*\).*/\1/p' "$server_log" | head -n 1)
-  [ -z "$address" ] || break
+ready=
+for ((deadline = SECONDS + start_limit_s; SECONDS < deadline; )); do
+  address=$(sed -n 's/.*listening address=\([^ ]*\).*/\1/p' "$server_log" | head -n 1)
+  if [ -n "$address" ] && "$bin/megakernel" health --server "$address" >/dev/null 2>&1; then
+    ready=1
+    break
+  fi
   if ! kill -0 "$server" 2>/dev/null; then
     cat "$server_log" >&2
     server=
@@ -56,7 +60,7 @@ for ((tenths = 0; tenths < start_limit_s * 10; ++tenths)); do
   fi
   sleep 0.1
 done
-if [ -z "$address" ]; then
+if [ -z "$ready" ]; then
   cat "$server_log" >&2
   die "the server was not ready within $start_limit_s s; its log is above"
 fi

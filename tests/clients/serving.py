@@ -117,12 +117,13 @@ def run(flag, value, *arguments, stdin='', expect=0):
 
 
 class Terminal:
-    """The client on a terminal of its own, with a person at the keyboard."""
+    """A program, the client unless `path` names another, on a terminal of its own, with a person at the keyboard."""
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, path=None, environment=None):
+        path = path or program('megakernel')
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            os.execv(program('megakernel'), [program('megakernel'), *arguments])
+            os.execve(path, [path, *arguments], environment or os.environ)
         self.seen = b''  # not yet matched
         self.status = None
         settings = termios.tcgetattr(self.fd)
@@ -169,6 +170,21 @@ class Terminal:
                 os.close(self.fd)
                 return self.status
         raise AssertionError(f'it has not ended after {limit_s} s: {self.seen!r}')
+
+    def hang_up(self, limit_s=30):
+        """Closes the terminal; returns the program's exit status as shells see it."""
+        os.close(self.fd)
+        deadline = time.monotonic() + limit_s
+        while time.monotonic() < deadline:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                code = os.waitstatus_to_exitcode(status)
+                self.status = code if code >= 0 else 128 - code
+                return self.status
+            time.sleep(0.02)
+        os.kill(self.pid, signal.SIGKILL)
+        self.status = os.waitpid(self.pid, 0)[1]
+        raise AssertionError(f'it has not ended {limit_s} s after its terminal was closed')
 
     def __enter__(self):
         return self
