@@ -1,6 +1,6 @@
 # The menu. Each entry is one script or one CMake preset; `make help` lists them.
 MAKEFLAGS += --no-print-directory
-.PHONY: help run test build bench gpu-test sanitize lint fmt test-deploy clean
+.PHONY: help run test build bench gpu-test sanitize lint fmt package image test-deploy clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -34,7 +34,13 @@ fmt: ## format every C++ file in place
 	@deploy/setup.sh run lint
 	@deploy/lint.sh --fix
 
-test-deploy: ## install into a temporary prefix and try what was installed
+package: ## .deb and archive of programs that need only glibc, in build/package/packages
+	@deploy/package.sh
+
+image: ## container image, with docker (deploy/README.md)
+	docker build -t megakernel -f deploy/Dockerfile .
+
+test-deploy: ## try what users get: installed files, image, packages, service unit, compose file; as root
 	@deploy/test_deploy.sh
 
 clean: ## remove the build folders; downloads stay in .cache

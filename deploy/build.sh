@@ -10,6 +10,9 @@ me=build
 preset=${1:?"which preset? $(cd "$root" && cmake --list-presets | sed -n 's/^ *"\([a-z]*\)".*/\1/p' | tr '\n' ' ')"}
 shift
 cd "$root"
+# The compiler cache keeps the results of each language apart; one language, whoever builds.
+unset LC_ALL LC_CTYPE LC_MESSAGES LANGUAGE
+export LANG=C.UTF-8
 # Configuring takes seconds, and ninja does it again by itself when a CMake file changed, but it does not know presets.
 if [ ! -f "build/$preset/build.ninja" ] || [ CMakePresets.json -nt "build/$preset/build.ninja" ]; then
   step "configuring $preset" cmake --preset "$preset" || die "CMake stopped; its output is in $step_log"

@@ -32,7 +32,7 @@ fi
 # Everything but the path goes to standard error, so that a caller can capture the path.
 exec 3>&1 1>&2
 [ ! -e "$model" ] || say "$model is damaged (its SHA-256 is not $sha256); fetching it again"
-"$root/deploy/setup.sh" run
+"$root/deploy/setup.sh" run python
 mkdir -p "$cache/models" "$cache/download"
 exec 8>"$cache/models/.lock"
 flock 8

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what building, running and testing the project needs on Debian 12 or Ubuntu 24.04.
-#   deploy/setup.sh [run] [test] [lint] [cuda]      default: run
+#   deploy/setup.sh [run] [python] [test] [lint] [deploy] [cuda]      default: run
 # run: compiler, libraries, protos     test: + grpcurl, ghz, npm     lint: + formatters, linters     cuda: + nvcc as wheels
+# python: + .cache/venv, to fetch a model with     deploy: + what images and packages are made and tried with
 # Distribution packages come through apt-get (as root, or with sudo); all else goes into .cache/. May be called at any
 # time: it does only what is missing, says nothing if nothing is, and needs no network then.
 set -euo pipefail
@@ -15,6 +16,7 @@ packages_run=(ca-certificates g++ cmake ninja-build ccache pkg-config python3 py
   nlohmann-json3-dev libssl-dev libgtest-dev libgmock-dev)
 packages_test=(openssl clang)  # with its fuzzer runtime, whose package has the version in its name
 packages_lint=(clang-tidy shellcheck)
+packages_deploy=(buildah debootstrap dpkg systemd docker-compose)
 packages_cuda=()
 
 # Prints those of the named packages that are not installed.
@@ -52,17 +54,21 @@ install_packages() {
       "if a package is unknown, this release is too old: Debian 12 or Ubuntu 24.04 is needed."
 }
 
+python_environment() {
+  local python=/usr/bin/python3
+  if "$cache/venv/bin/python" -c '' 2>/dev/null; then return 0; fi
+  [ -x $python ] || python=$(command -v python3) || die "python3 is missing"
+  rm -rf "$cache/venv" "$stamps"/python-*
+  step "making a Python environment in .cache/venv" "$python" -m venv "$cache/venv" ||
+    die "python3 -m venv failed (log: $step_log)"
+}
+
 # python_packages STAMP PIN...: installs into .cache/venv, which is made when missing.
 python_packages() {
-  local name=$1 python=/usr/bin/python3
+  local name=$1
   shift
   if stamped "$name" "$*" && [ -x "$cache/venv/bin/python" ]; then return 0; fi
-  if ! "$cache/venv/bin/python" -c '' 2>/dev/null; then
-    [ -x $python ] || python=$(command -v python3) || die "python3 is missing"
-    rm -rf "$cache/venv" "$stamps"/python-*
-    step "making a Python environment in .cache/venv" "$python" -m venv "$cache/venv" ||
-      die "python3 -m venv failed (log: $step_log)"
-  fi
+  python_environment
   step "installing $* from the Python package index" "$cache/venv/bin/python" -m pip install --disable-pip-version-check \
     --no-input --retries 3 "$@" ||
     die "pip could not install $* (log: $step_log). Is the network up? Then run this again."
@@ -72,8 +78,8 @@ python_packages() {
 # Copies google/rpc's protos where the build finds them whatever the Python version is called.
 google_protos() {
   local from
-  python_packages python-googleapis "$googleapis_pin"
   if stamped google-protos "$googleapis_pin" && [ -f "$cache/protos/google/rpc/status.proto" ]; then return 0; fi
+  python_packages python-googleapis "$googleapis_pin"
   from=$("$cache/venv/bin/python" -c 'import google.rpc; print(list(google.rpc.__path__)[0])')
   mkdir -p "$cache/protos/google/rpc"
   cp "$from"/{code,error_details,status}.proto "$cache/protos/google/rpc/"
@@ -127,15 +133,16 @@ main() {
   [ $# -gt 0 ] || set -- run
   for profile in "$@"; do
     case $profile in
-      run) ;;
+      run | python) ;;
       test) packages+=("${packages_test[@]}") ;;
       lint) packages+=("${packages_lint[@]}") ;;
+      deploy) packages+=("${packages_deploy[@]}") ;;
       cuda) packages+=("${packages_cuda[@]}") ;;
       -h | --help)
-        sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+        sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
         return 0
         ;;
-      *) die "unknown profile '$profile'; there are run, test, lint and cuda" ;;
+      *) die "unknown profile '$profile'; there are run, python, test, lint, deploy and cuda" ;;
     esac
   done
   mkdir -p "$cache"
@@ -155,6 +162,7 @@ main() {
         ;;
       lint) python_packages python-lint "$clang_format_pin" "$buf_pin" ;;
       cuda) cuda_wheels ;;
+      python) python_environment ;;
     esac
   done
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Tries what a user gets: installs into a temporary prefix, runs the programs there, and checks that the set-up scripts
-# do nothing when nothing is to do and repair what is damaged.
-#   deploy/test_deploy.sh
+# Tries what a user gets: installs into a temporary prefix, runs the programs there, checks that the set-up scripts do
+# nothing when nothing is to do and repair what is damaged; then compose file, packages with the service unit, and image.
+#   deploy/test_deploy.sh      as root: images and packages need file systems of their own
 set -euo pipefail
 me="test-deploy"
 # shellcheck source=deploy/lib/common.sh
@@ -32,11 +32,12 @@ exits() {
   ok "${*##*/}: status $expected, says '$word'"
 }
 
-deploy/setup.sh run test
+[ "$(id -u)" -eq 0 ] || die "images and packages are tried in file systems of their own, which needs root: use sudo"
+deploy/setup.sh run test deploy
 deploy/build.sh cpu megakernel-server megakernel
 
 # Set-up and model: silent and quick when nothing is to do, and able to repair.
-output=$(deploy/setup.sh run test 2>&1)
+output=$(deploy/setup.sh run test deploy 2>&1)
 [ -z "$output" ] || die "a second set-up is not silent: $output"
 ok "a second set-up does nothing"
 model=$(deploy/fetch_model.sh)
@@ -70,7 +71,7 @@ exits 2 /no/such/file "$prefix/bin/megakernel-server" --config /no/such/file --d
 server=$!
 address=
 for _ in $(seq 300); do
-  address=$(sed -n 's/.*listening.*\(127\.0\.0\.1:[0-9]*\).*/\1/p' "$prefix/log" | head -n 1)
+  address=$(sed -n 's/.*serving address.*\(127\.0\.0\.1:[0-9]*\).*/\1/p' "$prefix/log" | head -n 1)
   if [ -n "$address" ] || ! kill -0 $server 2>/dev/null; then break; fi
   sleep 0.1
 done
@@ -86,3 +87,16 @@ server=
 ok "SIGTERM ends the server with status 0"
 
 printf '%d passed, 0 failed\n' "$passed"
+
+# What others run: each test ends with its own count.
+cd "$root"
+deploy/package.sh
+MEGAKERNEL_BASE=$(deploy/debian_base.sh)
+export MEGAKERNEL_BASE MEGAKERNEL_PACKAGES=$root/build/package/packages MEGAKERNEL_TEST_MODEL=$model
+export MEGAKERNEL_BIN=$root/build/cpu/bin PYTHONDONTWRITEBYTECODE=1
+for test in package image; do
+  started=$SECONDS
+  say "$test"
+  /usr/bin/python3 "tests/deploy/${test}_test.py" || die "the $test test failed"
+  say "$test: $((SECONDS - started)) s"
+done
