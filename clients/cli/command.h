@@ -94,5 +94,6 @@ int RunTokenize(const Arguments& arguments);
 int RunDetokenize(const Arguments& arguments);
 int RunModel(const Arguments& arguments);
 int RunHealth(const Arguments& arguments);
+int RunLoad(const Arguments& arguments);
 
 }  // namespace megakernel::cli

@@ -18,6 +18,7 @@ constexpr Command kCommands[] = {
     {"detokenize", "token ids to text", &RunDetokenize},
     {"model", "what the server serves and what it can do", &RunModel},
     {"health", "whether the server serves; can wait or watch", &RunHealth},
+    {"load", "drive a server with many calls and measure every token", &RunLoad},
 };
 
 std::string HelpText() {

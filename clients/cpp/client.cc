@@ -10,10 +10,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "clients/cpp/call_scope.h"
+#include "clients/cpp/client_stubs.h"
 #include "clients/cpp/decode_call.h"
-#include "grpc/health/v1/health.grpc.pb.h"
-#include "megakernel/v1/inference_service.grpc.pb.h"
-#include "megakernel/v1/session_service.grpc.pb.h"
 
 namespace megakernel::client {
 namespace {
@@ -78,46 +76,6 @@ const char* HealthName(Health health) {
   }
   return "UNKNOWN";
 }
-
-struct Client::Stubs {
-  explicit Stubs(const std::shared_ptr<grpc::Channel>& channel)
-      : inference(v1::InferenceService::NewStub(channel)),
-        sessions(v1::SessionService::NewStub(channel)),
-        health(health::Health::NewStub(channel)) {}
-
-  // One unary call of `stub`.
-  template <typename Stub, typename Request, typename Response>
-  static Error Call(Stub* stub, grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
-                    const Request& request, Response* response, const CallOptions& options) {
-    CallScope scope(options);
-    return FromStatus((stub->*method)(scope.context(), request, response));
-  }
-
-  // One unary call whose answer is the result.
-  template <typename Response, typename Stub, typename Request>
-  static Result<Response> Get(Stub* stub, grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
-                              const Request& request, const CallOptions& options) {
-    Response response;
-    Error error = Call(stub, method, request, &response, options);
-    if (!error.ok()) return error;
-    return response;
-  }
-
-  // One unary call whose answer holds a session.
-  template <typename Response, typename Stub, typename Request>
-  static Result<v1::Session> GetSession(Stub* stub,
-                                        grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
-                                        const Request& request, const CallOptions& options) {
-    Response response;
-    Error error = Call(stub, method, request, &response, options);
-    if (!error.ok()) return error;
-    return response.session();
-  }
-
-  const std::unique_ptr<v1::InferenceService::Stub> inference;
-  const std::unique_ptr<v1::SessionService::Stub> sessions;
-  const std::unique_ptr<health::Health::Stub> health;
-};
 
 Client::Client(std::unique_ptr<Stubs> stubs) : stubs_(std::move(stubs)) {}
 Client::~Client() = default;

@@ -85,6 +85,7 @@ class Client {
   Error WaitUntilServing(absl::Duration timeout);
 
  private:
+  friend class CallLoop;
   struct Stubs;
   explicit Client(std::unique_ptr<Stubs> stubs);
 

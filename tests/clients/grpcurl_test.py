@@ -65,6 +65,16 @@ class Grpcurl(recipes.RecipeTest):
         self.assertEqual(objects(out), [{'status': 'SERVING'}])
         self.assertIn('DeadlineExceeded', out)
 
+    def test_recipe_metadata(self):
+        out = self.output('metadata')
+        sent = out.split('Request metadata to send:')[1].split('Response headers received:')[0]
+        self.assertIn('traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01', sent)
+        received = out.split('Response headers received:')[1]
+        self.assertIn('content-type: application/grpc', received)
+        self.assertIn('Response trailers received:', received)
+        self.assertIn('Sent 1 request and received', received)
+        self.assertEqual(objects(received)[-1]['finished']['usage']['completion_tokens'], 1)
+
     def test_recipe_tokenize(self):
         text, chat = self.objects('tokenize')
         self.assertEqual(text['text'], 'Hello, world')
