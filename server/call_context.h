@@ -6,6 +6,8 @@
 #include "absl/time/time.h"
 #include "engine/base/clock.h"
 #include "engine/core/engine.h"
+#include "megakernel/v1/inference_service.pb.h"
+#include "server/access.h"
 #include "server/live_calls.h"
 #include "server/prompt_encoder.h"
 #include "server/pump.h"
@@ -31,7 +33,9 @@ struct CallContext {
   SamplingParams default_sampling = {};  // of requests that leave a number out
   // A client that takes nothing for this long loses its call.
   absl::Duration write_timeout = absl::InfiniteDuration();
-  RequestLog log = nullptr;  // may be null
+  RequestLog log = nullptr;               // may be null
+  const AccessControl* access = nullptr;  // null: nobody needs a token
+  v1::GetModelResponse model_description = {};
 };
 
 }  // namespace megakernel

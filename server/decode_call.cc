@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "engine/core/error.h"
-#include "server/tenant.h"
 
 namespace megakernel {
 namespace {
@@ -14,15 +13,23 @@ constexpr std::size_t kMaxUnsentAnswers = 16;
 }  // namespace
 
 DecodeCall::DecodeCall(CallContext& context, DecodeTransport& transport)
-    : context_(context),
-      tenant_(ResolveTenant()),
-      outbox_(transport, context.clock, context.write_latency),
-      transport_(transport) {}
+    : context_(context), outbox_(transport, context.clock, context.write_latency), transport_(transport) {}
 
-void DecodeCall::Start(absl::Time deadline) {
+void DecodeCall::Start(absl::Time deadline, const absl::StatusOr<Caller>& caller) {
   deadline_ = deadline;
   arrived_ = context_.clock.Now();
   context_.live_calls.Add(shared_from_this());
+  const absl::Status status = caller.ok() ? caller->Require(Scope::kInfer) : caller.status();
+  if (caller.ok()) caller_ = *caller;
+  {
+    MutexLock lock(&mutex_);
+    if (caller.ok()) record_.tenant = caller->tenant;
+    if (!status.ok()) {
+      outbox_.End(status);
+      outbox_.Send();
+      return;
+    }
+  }
   Advance();
 }
 
@@ -113,7 +120,7 @@ void DecodeCall::EndCall() {
     self->outbox_.Send();
   };
   if (own_session.empty()) return end();
-  context_.engine.DeleteSession(tenant_, own_session, [end](const absl::StatusOr<SessionInfo>&) { end(); });
+  context_.engine.DeleteSession(caller_.tenant, own_session, [end](const absl::StatusOr<SessionInfo>&) { end(); });
 }
 
 void DecodeCall::OnWriteDone(bool ok) {
@@ -163,6 +170,12 @@ void DecodeCall::OnDrain() {
   Advance();
 }
 
+void DecodeCall::OnFailure(const absl::Status& status) {
+  MutexLock lock(&mutex_);
+  outbox_.End(status);
+  outbox_.Send();
+}
+
 void DecodeCall::OnTick() {
   std::shared_ptr<TokenStream> stream;
   {
@@ -191,7 +204,7 @@ void DecodeCall::OnDone() {
   }
   if (stream != nullptr) stream->Detach();
   if (!own_session.empty()) {
-    context_.engine.DeleteSession(tenant_, own_session, [](const absl::StatusOr<SessionInfo>&) {});
+    context_.engine.DeleteSession(caller_.tenant, own_session, [](const absl::StatusOr<SessionInfo>&) {});
   }
   context_.live_calls.Remove(this);
   record.total = context_.clock.Now() - arrived_;

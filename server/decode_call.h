@@ -34,7 +34,8 @@ class DecodeCall final : public LiveCall, public Pumped, public std::enable_shar
   // `transport` lives until it has called OnDone.
   DecodeCall(CallContext& context, DecodeTransport& transport);
 
-  void Start(absl::Time deadline);
+  // `caller`: who makes the call, or why nobody may.
+  void Start(absl::Time deadline, const absl::StatusOr<Caller>& caller = Caller());
 
   // From the transport.
   void OnReadDone(bool ok);
@@ -43,6 +44,7 @@ class DecodeCall final : public LiveCall, public Pumped, public std::enable_shar
   void OnDone();
 
   void OnDrain() override;
+  void OnFailure(const absl::Status& status) override;
   void OnTick() override;
 
  private:
@@ -92,7 +94,7 @@ class DecodeCall final : public LiveCall, public Pumped, public std::enable_shar
   void Fail(const absl::Status& error);
 
   CallContext& context_;
-  const std::string tenant_;
+  Caller caller_;  // set by Start
   absl::Time deadline_ = absl::InfiniteFuture();
 
   Mutex mutex_;

@@ -76,9 +76,10 @@ void DecodeCall::RunOpen() {
     self->OnOpened(session, create);
     self->Advance();
   };
-  if (create) return context_.engine.CreateSession(tenant_, std::nullopt, opened);
+  if (create) return context_.engine.CreateSession(caller_.tenant, std::nullopt, opened);
+  if (absl::Status status = caller_.Require(Scope::kSession); !status.ok()) return Fail(status);
   if (absl::Status status = CheckSessionId(id); !status.ok()) return Fail(status);
-  context_.engine.GetSession(tenant_, id, false, opened);
+  context_.engine.GetSession(caller_.tenant, id, false, opened);
 }
 
 void DecodeCall::OnOpened(const absl::StatusOr<SessionInfo>& session, bool created) {
@@ -94,7 +95,7 @@ void DecodeCall::OnOpened(const absl::StatusOr<SessionInfo>& session, bool creat
     }
   }
   // The client went before its session was made.
-  if (created) context_.engine.DeleteSession(tenant_, session->id, [](const absl::StatusOr<SessionInfo>&) {});
+  if (created) context_.engine.DeleteSession(caller_.tenant, session->id, [](const absl::StatusOr<SessionInfo>&) {});
 }
 
 absl::Status DecodeCall::CheckAppend(const v1::AppendTokens& append) const {
@@ -122,7 +123,7 @@ void DecodeCall::RunAppend() {
     length = session_length_;
   }
   if (length > 0 && (append.has_chat() || (append.has_text() && context_.encoder.adds_bos()))) {
-    context_.engine.GetSession(tenant_, session_id, true, [self = shared_from_this()](auto session) mutable {
+    context_.engine.GetSession(caller_.tenant, session_id, true, [self = shared_from_this()](auto session) mutable {
       if (!session.ok()) return self->Fail(session.status());
       // What was read must still be there when the tokens are appended.
       v1::AppendTokens& operation = *self->current_.request.mutable_append();
@@ -172,7 +173,7 @@ void DecodeCall::RunDecode() {
 }
 
 void DecodeCall::Submit(GenerateRequest request) {
-  request.tenant = tenant_;
+  request.tenant = caller_.tenant;
   request.deadline = deadline_;
   bool cancelled;
   {
@@ -200,7 +201,7 @@ void DecodeCall::RunRollBack() {
     MutexLock lock(&mutex_);
     session_id = session_id_;
   }
-  context_.engine.RollbackSession(tenant_, session_id, current_.request.roll_back().length(),
+  context_.engine.RollbackSession(caller_.tenant, session_id, current_.request.roll_back().length(),
                                   [self = shared_from_this()](const absl::StatusOr<SessionInfo>& session) {
                                     if (!session.ok()) return self->Fail(session.status());
                                     {

@@ -5,22 +5,31 @@
 #include "engine/base/status_macros.h"
 #include "engine/model/model.h"
 #include "server/request_conversion.h"
-#include "server/tenant.h"
 
 namespace megakernel {
 
 GenerateCall::GenerateCall(CallContext& context, GenerateTransport& transport)
     : context_(context), outbox_(transport, context.clock, context.write_latency) {}
 
-void GenerateCall::Start(const v1::GenerateRequest& request, absl::Time deadline) {
+void GenerateCall::Start(const v1::GenerateRequest& request, absl::Time deadline,
+                         const absl::StatusOr<Caller>& caller) {
   arrived_ = context_.clock.Now();
   context_.live_calls.Add(shared_from_this());
+  if (!caller.ok()) return Fail(caller.status());
+  {
+    MutexLock lock(&mutex_);
+    record_.tenant = caller->tenant;
+  }
+  if (absl::Status status = caller->Require(Scope::kInfer); !status.ok()) return Fail(std::move(status));
+  if (!request.session_id().empty()) {
+    if (absl::Status status = caller->Require(Scope::kSession); !status.ok()) return Fail(std::move(status));
+  }
   if (absl::Status status = Check(request); !status.ok()) return Fail(std::move(status));
   auto parameters =
       ConvertParameters(context_.default_sampling, request.sampling(), request.stopping(), request.output());
   if (!parameters.ok()) return Fail(parameters.status());
   request_ = *std::move(parameters);
-  request_.tenant = ResolveTenant();
+  request_.tenant = caller->tenant;
   request_.session_id = request.session_id();
   if (request.has_expected_length()) request_.expected_length = request.expected_length();
   if (request.has_num_sequences()) request_.n = request.num_sequences();

@@ -29,8 +29,8 @@ class GenerateCall final : public LiveCall, public Pumped, public std::enable_sh
   // `transport` lives until it has called OnDone.
   GenerateCall(CallContext& context, GenerateTransport& transport);
 
-  // `request` need not outlive the call.
-  void Start(const v1::GenerateRequest& request, absl::Time deadline);
+  // `request` need not outlive the call. `caller`: who makes it, or why nobody may.
+  void Start(const v1::GenerateRequest& request, absl::Time deadline, const absl::StatusOr<Caller>& caller = Caller());
 
   // From the transport.
   void OnWriteDone(bool ok);
@@ -38,6 +38,7 @@ class GenerateCall final : public LiveCall, public Pumped, public std::enable_sh
   void OnDone();    // the last; the transport is not touched again
 
   void OnDrain() override {}  // it ends by itself, or the engine ends it
+  void OnFailure(const absl::Status& status) override { Fail(status); }
   void OnTick() override;
 
  private:

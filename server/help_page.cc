@@ -19,7 +19,7 @@ Usage
 
 Examples
   megakernel-server --model SmolLM2-135M-Instruct.Q4_1.gguf
-  megakernel-server --model m.gguf --device cpu --threads 8 --kv-memory 4GiB --listen 0.0.0.0:50051
+  megakernel-server --model m.gguf --device cpu --threads 8 --kv-memory 4GiB
   megakernel-server --device fake --fake-step-time 1ms
 then
   megakernel generate "The capital of France is"

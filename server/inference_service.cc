@@ -1,30 +1,39 @@
 #include "server/inference_service.h"
 
-#include <utility>
-
+#include "server/call_access.h"
 #include "server/grpc_status.h"
 #include "server/text_calls.h"
 
 namespace megakernel {
+namespace {
 
-InferenceService::InferenceService(CallContext& context, const Model& model, v1::GetModelResponse model_description)
-    : context_(context), model_(model), model_description_(std::move(model_description)) {}
+grpc::ServerUnaryReactor* FinishNow(grpc::CallbackServerContext* context, const absl::Status& status) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(ToGrpcStatus(status, *context));
+  return reactor;
+}
+
+}  // namespace
 
 void InferenceService::ListenForStreams(StreamLoop& loop) {
-  ListenForGenerate(*this, context_, loop);
-  ListenForDecode(*this, context_, loop);
+  ListenForGenerate(*this, gate_, loop);
+  ListenForDecode(*this, gate_, loop);
 }
 
 grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext* context,
                                                      const v1::TokenizeRequest* request,
                                                      v1::TokenizeResponse* response) {
+  const auto admitted = AdmitCall(gate_, *context, Scope::kInfer);
+  if (!admitted.ok()) return FinishNow(context, admitted.status());
+  CallContext* const calls = admitted->calls;
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   // Request, response and context live until the reactor has finished.
-  const auto answer = [this, context, reactor, request, response] {
-    reactor->Finish(ToGrpcStatus(megakernel::Tokenize(context_.encoder, model_, *request, *response), *context));
+  const auto answer = [calls, context, reactor, request, response] {
+    const Model& model = calls->engine.model();
+    reactor->Finish(ToGrpcStatus(megakernel::Tokenize(calls->encoder, model, *request, *response), *context));
   };
   if (request->ByteSizeLong() > kInlinePromptBytes) {
-    context_.tasks.Post(answer);
+    calls->tasks.Post(answer);
   } else {
     answer();
   }
@@ -34,17 +43,19 @@ grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext
 grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerContext* context,
                                                        const v1::DetokenizeRequest* request,
                                                        v1::DetokenizeResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpcStatus(megakernel::Detokenize(model_, *request, *response), *context));
-  return reactor;
+  const auto admitted = AdmitCall(gate_, *context, Scope::kInfer);
+  if (!admitted.ok()) return FinishNow(context, admitted.status());
+  CallContext* const calls = admitted->calls;
+  return FinishNow(context, megakernel::Detokenize(calls->engine.model(), *request, *response));
 }
 
 grpc::ServerUnaryReactor* InferenceService::GetModel(grpc::CallbackServerContext* context, const v1::GetModelRequest*,
                                                      v1::GetModelResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  *response = model_description_;
-  reactor->Finish(grpc::Status::OK);
-  return reactor;
+  const auto admitted = AdmitCall(gate_, *context, Scope::kInfer);
+  if (!admitted.ok()) return FinishNow(context, admitted.status());
+  CallContext* const calls = admitted->calls;
+  *response = calls->model_description;
+  return FinishNow(context, absl::OkStatus());
 }
 
 }  // namespace megakernel

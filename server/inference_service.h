@@ -1,17 +1,16 @@
 // InferenceService on gRPC: short calls on the callback API, streams on a loop of their own.
 #pragma once
 
-#include "server/call_context.h"
+#include "server/call_gate.h"
 #include "server/served_stream.h"
 #include "server/stream_loop.h"
 
 namespace megakernel {
 
-// Thread-safe. `context` and `model` outlive it.
+// Thread-safe. `gate` outlives it.
 class InferenceService final : public StreamingMethods {
  public:
-  // `model_description` is what GetModel answers.
-  InferenceService(CallContext& context, const Model& model, v1::GetModelResponse model_description);
+  explicit InferenceService(const CallGate& gate) : gate_(gate) {}
 
   // Serves Generate and Decode on `loop`. Once, after the gRPC server has started.
   void ListenForStreams(StreamLoop& loop);
@@ -24,9 +23,7 @@ class InferenceService final : public StreamingMethods {
                                      v1::GetModelResponse* response) override;
 
  private:
-  CallContext& context_;
-  const Model& model_;
-  const v1::GetModelResponse model_description_;
+  const CallGate& gate_;
 };
 
 }  // namespace megakernel

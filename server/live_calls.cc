@@ -36,6 +36,15 @@ void LiveCalls::Drain() {
   for (const auto& call : calls) call->OnDrain();
 }
 
+void LiveCalls::Fail(const absl::Status& status) {
+  std::vector<std::shared_ptr<LiveCall>> calls;
+  {
+    MutexLock lock(&mutex_);
+    calls = All();
+  }
+  for (const auto& call : calls) call->OnFailure(status);
+}
+
 void LiveCalls::Tick() {
   std::vector<std::shared_ptr<LiveCall>> calls;
   {

@@ -17,6 +17,8 @@ class LiveCall {
   virtual ~LiveCall() = default;
   // The server drains: end now if nothing runs, else when it has ended. At most once; on the draining thread.
   virtual void OnDrain() = 0;
+  // The executor has failed and the engine does not end the call: end now with `status`. Any thread.
+  virtual void OnFailure(const absl::Status& status) = 0;
   // Some time has passed: end if the client does not read. On the ticking thread.
   virtual void OnTick() = 0;
 };
@@ -32,6 +34,8 @@ class LiveCalls {
   void Remove(const LiveCall* call);
 
   void Drain();
+  // OnFailure of every call.
+  void Fail(const absl::Status& status);
   // OnTick of every call.
   void Tick();
   // False when `deadline` passes before the last call is removed.

@@ -4,11 +4,12 @@
 
 #include "absl/synchronization/mutex.h"
 #include "server/command_line.h"
+#include "server/loading.h"
 #include "server/log.h"
 #include "server/model_description.h"
+#include "server/security.h"
 #include "server/server.h"
 #include "server/shutdown.h"
-#include "server/startup.h"
 #include "spdlog/spdlog.h"
 
 namespace megakernel {
@@ -23,18 +24,16 @@ int Serve(const ServerOptions& options) {
   StartLog(options.log_level);
   BlockSignals();
   spdlog::info("megakernel-server version={}", VersionText());
-  auto stack = BuildServingStack(options, [](const EngineFailure& failure) {
-    spdlog::critical("executor failed: {}", std::string(failure.status.message()));
-    for (const std::string& line : failure.state) spdlog::critical("state {}", line);
-    NotifyFailure();
-  });
-  if (!stack.ok()) {
-    std::fprintf(stderr, "megakernel-server: %s\n", std::string(stack.status().message()).c_str());
-    return kExitUsage;
+  auto security = Security::Open(options);
+  if (!security.ok()) {
+    std::fprintf(stderr, "megakernel-server: %s\n", std::string(security.status().message()).c_str());
+    return absl::IsUnavailable(security.status()) ? kExitFailure : kExitUsage;
   }
   const ServerSettings settings = {.listen = options.listen,
+                                   .insecure_listen = options.insecure_listen,
+                                   .tls = (*security)->tls(),
+                                   .access = (*security)->access(),
                                    .reflection = options.reflection,
-                                   .limits = stack->limits,
                                    .write_timeout = options.write_timeout,
                                    .keepalive_time = options.keepalive_time,
                                    .keepalive_timeout = options.keepalive_timeout,
@@ -43,14 +42,21 @@ int Serve(const ServerOptions& options) {
                                                              : absl::InfiniteDuration(),
                                    .max_request_bytes = options.max_request_size,
                                    .log = LogRequest};
-  auto server = Server::Start(settings, *stack->engine, *stack->clock);
+  SteadyClock clock;
+  auto server = Server::Listen(settings, clock);
   if (!server.ok()) {
     std::fprintf(stderr, "megakernel-server: %s\n", std::string(server.status().message()).c_str());
-    return kExitFailure;
+    return absl::IsUnavailable(server.status()) ? kExitFailure : kExitUsage;
   }
-  const std::string host = options.listen.substr(0, options.listen.rfind(':'));
-  spdlog::info("listening address={}:{} instance={}", host, (*server)->port(), (*server)->instance_id());
-  return RunUntilSignal(**server, *stack->engine, options.drain_timeout) ? kExitOk : kExitFailure;
+  spdlog::info("listening address={} instance={}", (*server)->address(), (*server)->instance_id());
+  Loading loading(options, **server, clock, (*security)->quotas());
+  if (const absl::Status loaded = AwaitLoaded(loading, **server); !loaded.ok()) {
+    std::fprintf(stderr, "megakernel-server: %s\n", std::string(loaded.message()).c_str());
+    return ReasonOf(loaded) == ErrorReason::kExecutorFailed ? kExitFailure : kExitUsage;
+  }
+  const bool ended_well = RunUntilSignal(**server, loading.engine(), options.drain_timeout);
+  server->reset();  // before the engine
+  return ended_well ? kExitOk : kExitFailure;
 }
 
 int Main(const std::vector<std::string>& arguments) {

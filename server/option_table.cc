@@ -110,6 +110,19 @@ std::vector<Option> MakeTable() {
        .help = "Order of keys and values inside a page on a GPU; both give the same tokens.",
        .choices = {"head-major", "token-major"}},
 
+      {.section = "Executor",
+       .flag = "stall-timeout",
+       .path = "executor.stall_timeout",
+       .value_name = "TIME",
+       .kind = K::kDuration,
+       .target = &O::stall_timeout,
+       .help =
+           "An executor that has work and does not move for this long has failed: health turns to NOT_SERVING, every "
+           "stream ends with EXECUTOR_FAILED, the state is logged and the server exits with status 1. Moving is "
+           "progress inside a step, so long steps are no failure; nor is time in which the process is stopped.",
+       .min = 500,
+       .max = kHourMs},
+
       {.section = "Limits",
        .flag = "max-context",
        .path = "limits.max_context",
@@ -185,8 +198,57 @@ std::vector<Option> MakeTable() {
        .value_name = "HOST:PORT",
        .kind = K::kString,
        .target = &O::listen,
-       .help = "Where to listen, without encryption. Port 0 takes a free one and logs it. Use [::]:50051 or "
-               "0.0.0.0:50051 to be reachable from other machines."},
+       .help =
+           "Where to listen: HOST:PORT, [IPV6]:PORT or unix:PATH. Port 0 takes a free one and logs it. [::]:50051 or "
+           "0.0.0.0:50051 is reachable from other machines, which needs TLS or --insecure-listen."},
+      {.section = "Server",
+       .flag = "insecure-listen",
+       .path = "server.insecure_listen",
+       .value_name = "",
+       .kind = K::kBool,
+       .target = &O::insecure_listen,
+       .help = "Listens without encryption where other machines can connect: for a trusted network, or behind a proxy "
+               "that encrypts. Without it such an address is refused."},
+      {.section = "Security",
+       .flag = "tls-cert",
+       .path = "security.tls_cert",
+       .value_name = "FILE",
+       .kind = K::kString,
+       .target = &O::tls_cert,
+       .help =
+           "The server's certificate, PEM, followed by those that lead to its authority: calls are encrypted (TLS 1.2 "
+           "or 1.3). It, the key and the client authorities are read again when they change, for new connections."},
+      {.section = "Security",
+       .flag = "tls-key",
+       .path = "security.tls_key",
+       .value_name = "FILE",
+       .kind = K::kString,
+       .target = &O::tls_key,
+       .help = "The key of the certificate, PEM, without a passphrase."},
+      {.section = "Security",
+       .flag = "tls-client-ca",
+       .path = "security.tls_client_ca",
+       .value_name = "FILE",
+       .kind = K::kString,
+       .target = &O::tls_client_ca,
+       .help = "Clients must show a certificate of one of these authorities, PEM (mutual TLS)."},
+      {.section = "Security",
+       .flag = "auth-tokens",
+       .path = "security.auth_tokens",
+       .value_name = "FILE",
+       .kind = K::kString,
+       .target = &O::auth_tokens,
+       .help = "Calls need a bearer token of this JSON file, which says whose it is, what it may do and how much its "
+               "tenant "
+               "may use; server/README.md has the form. Read again when it changes. Health needs no token."},
+      {.section = "Security",
+       .flag = "share-prefixes-across-tenants",
+       .path = "security.share_prefixes_across_tenants",
+       .value_name = "",
+       .kind = K::kBool,
+       .target = &O::share_across_tenants,
+       .help = "Computes equal beginnings of prompts of different tenants once. Faster, and a tenant can find out what "
+               "others have asked."},
       {.section = "Server",
        .flag = "reflection",
        .path = "server.reflection",

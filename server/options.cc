@@ -170,6 +170,13 @@ absl::Status CheckOptions(const ServerOptions& options) {
     return absl::InvalidArgumentError(
         absl::StrCat("--prompt-rows-busy ", options.prompt_rows_busy, " is more than --max-rows ", options.max_rows));
   }
+  if (options.tls_cert.empty() != options.tls_key.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(options.tls_cert.empty() ? "--tls-cert" : "--tls-key",
+                                                   " is missing: a certificate and its key go together"));
+  }
+  if (!options.tls_client_ca.empty() && options.tls_cert.empty()) {
+    return absl::InvalidArgumentError("--tls-client-ca needs --tls-cert and --tls-key");
+  }
   if (const auto address = ParseListenAddress(options.listen); !address.ok()) {
     return absl::InvalidArgumentError(absl::StrCat("--listen: ", address.status().message()));
   }

@@ -31,6 +31,7 @@ struct ServerOptions {
   std::int64_t persistent_blocks = 0;
   std::int64_t threads_per_block = layout::kThreads;
   std::string kv_layout = "head-major";
+  absl::Duration stall_timeout = absl::Milliseconds(1500);
 
   std::int64_t max_context = 0;
   std::int64_t max_sequences = 64;
@@ -41,6 +42,12 @@ struct ServerOptions {
   absl::Duration session_ttl = absl::Minutes(10);
 
   std::string listen = "127.0.0.1:50051";
+  bool insecure_listen = false;
+  std::string tls_cert;
+  std::string tls_key;
+  std::string tls_client_ca;
+  std::string auth_tokens;
+  bool share_across_tenants = false;
   bool reflection = true;
   absl::Duration drain_timeout = absl::Seconds(15);
   std::int64_t stream_buffer = 4096;

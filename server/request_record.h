@@ -13,6 +13,7 @@ namespace megakernel {
 
 struct RequestRecord {
   const char* method = "";
+  std::string tenant{};      // empty when the caller is not known
   std::string request_id{};  // empty when the request was refused before it had one, and for Decode
   std::string session_id{};  // empty when none was used
   absl::Status status{};     // as the client got it, or would have

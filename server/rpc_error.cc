@@ -23,6 +23,7 @@ std::int32_t QuotaDelayMs(absl::Duration delay) {
 // When trying again is likely to help. The queue moves with every finished request; pages and sessions come free when
 // sessions end or expire. Once a stream's output has been lost to a slow reader, a repetition would be lost too.
 std::optional<std::int32_t> RetryDelayMs(const absl::Status& status) {
+  if (ReasonOf(status) == ErrorReason::kStarting) return 1000;
   if (status.code() != absl::StatusCode::kResourceExhausted) return std::nullopt;
   switch (ReasonOf(status)) {
     case ErrorReason::kQueueFull:

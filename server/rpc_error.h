@@ -18,7 +18,7 @@ struct RpcError {
   int code = 0;  // google.rpc.Code, which is grpc::StatusCode too
   std::string message;
   std::string details;  // a serialised google.rpc.Status: the value of grpc-status-details-bin
-  // Of the trailer grpc-retry-pushback-ms; negative: do not retry. Set for RESOURCE_EXHAUSTED.
+  // Of the trailer grpc-retry-pushback-ms; negative: do not retry. Set for RESOURCE_EXHAUSTED and STARTING.
   std::optional<std::int32_t> retry_pushback_ms;
 };
 

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "server/call_access.h"
 #include "server/grpc_status.h"
 
 namespace megakernel {
@@ -31,8 +32,8 @@ class StreamOf : public ServedStream, public Transport {
   }
 
  protected:
-  CallType& NewCall() {
-    call_ = std::make_shared<CallType>(calls_, *this);
+  CallType& NewCall(CallContext& calls) {
+    call_ = std::make_shared<CallType>(calls, *this);
     return *call_;
   }
   CallType& call() { return *call_; }
@@ -40,23 +41,30 @@ class StreamOf : public ServedStream, public Transport {
   Responder responder_{&context_};
 
  private:
+  void Refuse(const absl::Status& status) override { Finish(status); }
   void WriteDone(bool ok) override { call_->OnWriteDone(ok); }
-  void Cancelled() override { call_->OnCancel(); }
-  void Done() override { call_->OnDone(); }
+  void Cancelled() override {
+    if (call_ != nullptr) call_->OnCancel();
+  }
+  void Done() override {
+    if (call_ != nullptr) call_->OnDone();
+  }
 
-  std::shared_ptr<CallType> call_;
+  std::shared_ptr<CallType> call_;  // null: refused
 };
 
 class GenerateStream final : public StreamOf<GenerateCall, GenerateTransport,
                                              grpc::ServerAsyncWriter<v1::GenerateResponse>, v1::GenerateResponse> {
  public:
-  GenerateStream(StreamingMethods& methods, CallContext& calls, StreamLoop& loop) : StreamOf(methods, calls, loop) {
+  GenerateStream(StreamingMethods& methods, const CallGate& gate, StreamLoop& loop) : StreamOf(methods, gate, loop) {
     methods_.RequestGenerate(&context_, &request_, &responder_, loop_.queue(), loop_.queue(), Starting(arrival_));
   }
 
  private:
-  void ListenAgain() override { ListenForGenerate(methods_, calls_, loop_); }
-  void Begin() override { NewCall().Start(request_, Deadline()); }
+  void ListenAgain() override { ListenForGenerate(methods_, gate_, loop_); }
+  void Begin(CallContext& calls) override {
+    NewCall(calls).Start(request_, Deadline(), IdentifyCaller(context_, calls.access));
+  }
   void ReadDone(bool) override {}  // nothing is read
 
   v1::GenerateRequest request_;
@@ -66,22 +74,22 @@ class DecodeStream final
     : public StreamOf<DecodeCall, DecodeTransport, grpc::ServerAsyncReaderWriter<v1::DecodeResponse, v1::DecodeRequest>,
                       v1::DecodeResponse> {
  public:
-  DecodeStream(StreamingMethods& methods, CallContext& calls, StreamLoop& loop) : StreamOf(methods, calls, loop) {
+  DecodeStream(StreamingMethods& methods, const CallGate& gate, StreamLoop& loop) : StreamOf(methods, gate, loop) {
     methods_.RequestDecode(&context_, &responder_, loop_.queue(), loop_.queue(), Starting(arrival_));
   }
 
   void StartRead(v1::DecodeRequest& message) override { responder_.Read(&message, Starting(read_)); }
 
  private:
-  void ListenAgain() override { ListenForDecode(methods_, calls_, loop_); }
-  void Begin() override { NewCall().Start(Deadline()); }
+  void ListenAgain() override { ListenForDecode(methods_, gate_, loop_); }
+  void Begin(CallContext& calls) override { NewCall(calls).Start(Deadline(), IdentifyCaller(context_, calls.access)); }
   void ReadDone(bool ok) override { call().OnReadDone(ok); }
 };
 
 }  // namespace
 
-ServedStream::ServedStream(StreamingMethods& methods, CallContext& calls, StreamLoop& loop)
-    : methods_(methods), calls_(calls), loop_(loop) {
+ServedStream::ServedStream(StreamingMethods& methods, const CallGate& gate, StreamLoop& loop)
+    : methods_(methods), gate_(gate), loop_(loop) {
   context_.AsyncNotifyWhenDone(&closed_);  // completes only if a client arrives
 }
 
@@ -99,7 +107,11 @@ void ServedStream::OnArrived(bool ok) {
   if (!loop_.stopping()) ListenAgain();
   peer_ = context_.peer();
   loop_.connections().Join(peer_);
-  Begin();
+  if (CallContext* const calls = gate_.calls(); calls != nullptr) {
+    Begin(*calls);
+  } else {
+    Refuse(CallGate::Refusal());
+  }
   Completed();
 }
 
@@ -131,12 +143,12 @@ void ServedStream::Completed() {
   delete this;
 }
 
-void ListenForGenerate(StreamingMethods& methods, CallContext& calls, StreamLoop& loop) {
-  new GenerateStream(methods, calls, loop);
+void ListenForGenerate(StreamingMethods& methods, const CallGate& gate, StreamLoop& loop) {
+  new GenerateStream(methods, gate, loop);
 }
 
-void ListenForDecode(StreamingMethods& methods, CallContext& calls, StreamLoop& loop) {
-  new DecodeStream(methods, calls, loop);
+void ListenForDecode(StreamingMethods& methods, const CallGate& gate, StreamLoop& loop) {
+  new DecodeStream(methods, gate, loop);
 }
 
 }  // namespace megakernel

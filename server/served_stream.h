@@ -9,7 +9,7 @@
 
 #include "absl/time/time.h"
 #include "megakernel/v1/inference_service.grpc.pb.h"
-#include "server/call_context.h"
+#include "server/call_gate.h"
 #include "server/decode_call.h"
 #include "server/generate_call.h"
 #include "server/stream_loop.h"
@@ -39,7 +39,7 @@ class ServedStream {
     void (ServedStream::*const completed_)(bool);
   };
 
-  ServedStream(StreamingMethods& methods, CallContext& calls, StreamLoop& loop);
+  ServedStream(StreamingMethods& methods, const CallGate& gate, StreamLoop& loop);
   virtual ~ServedStream() = default;
 
   // The tag of an operation that is about to start.
@@ -50,7 +50,7 @@ class ServedStream {
   absl::Time Deadline() const;
 
   StreamingMethods& methods_;
-  CallContext& calls_;
+  const CallGate& gate_;
   StreamLoop& loop_;
   grpc::ServerContext context_;
   Operation arrival_{*this, &ServedStream::OnArrived};
@@ -61,8 +61,10 @@ class ServedStream {
  private:
   // A stream that waits for the next client.
   virtual void ListenAgain() = 0;
+  // Ends a call for which there is no state machine.
+  virtual void Refuse(const absl::Status& status) = 0;
   // The state machine's events.
-  virtual void Begin() = 0;
+  virtual void Begin(CallContext& calls) = 0;
   virtual void ReadDone(bool ok) = 0;
   virtual void WriteDone(bool ok) = 0;
   virtual void Cancelled() = 0;
@@ -83,7 +85,7 @@ class ServedStream {
 };
 
 // Each waits for one Generate or Decode call, and makes another that waits for the next.
-void ListenForGenerate(StreamingMethods& methods, CallContext& calls, StreamLoop& loop);
-void ListenForDecode(StreamingMethods& methods, CallContext& calls, StreamLoop& loop);
+void ListenForGenerate(StreamingMethods& methods, const CallGate& gate, StreamLoop& loop);
+void ListenForDecode(StreamingMethods& methods, const CallGate& gate, StreamLoop& loop);
 
 }  // namespace megakernel

@@ -6,19 +6,23 @@
 #include <grpcpp/impl/server_builder_option.h>
 
 #include <algorithm>
+#include <atomic>
 #include <climits>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/status_macros.h"
 #include "server/call_context.h"
 #include "server/inference_service.h"
+#include "server/listen_address.h"
 #include "server/listen_check.h"
 #include "server/request_conversion.h"
 #include "server/session_service.h"
 #include "server/stream_loop.h"
 #include "server/task_pool.h"
+#include "server/tls_credentials.h"
 
 namespace megakernel {
 namespace {
@@ -65,46 +69,50 @@ void Configure(const ServerSettings& settings, grpc::ServerBuilder& builder) {
 }  // namespace
 
 struct Server::State {
-  State(Engine& served_engine, const Clock& served_clock, const ServerSettings& settings,
+  State(const ServerSettings& server_settings, const Clock& server_clock,
         std::unique_ptr<grpc::ServerCompletionQueue> queue)
-      : engine(served_engine),
+      : settings(server_settings),
+        clock(server_clock),
         tasks(kEncodingThreads),
         streams(std::move(queue), [this] { live_calls.Tick(); }),
-        context{.engine = served_engine,
-                .clock = served_clock,
-                .encoder = PromptEncoder(served_engine.model()),
-                .tasks = tasks,
-                .pump = streams,
-                .live_calls = live_calls,
-                .write_latency = write_latency,
-                .instance_id = RandomName(8),
-                .default_sampling = ServedDefaults(served_engine.model().config().sampling, served_engine.info()),
-                .write_timeout = settings.write_timeout,
-                .log = settings.log},
-        inference(context, served_engine.model(),
-                  DescribeModel(served_engine.model(), served_engine.info(), settings.limits, context.instance_id)),
-        sessions(served_engine) {}
+        inference(gate),
+        sessions(gate) {}
 
-  Engine& engine;
+  const ServerSettings settings;
+  const Clock& clock;
+  const std::string instance_id = RandomName(8);
   WriteLatency write_latency;
   LiveCalls live_calls;
   TaskPool tasks;
   StreamLoop streams;
-  CallContext context;
+  std::unique_ptr<CallContext> calls;  // from Serve on
+  CallGate gate;
   InferenceService inference;
   SessionService sessions;
+  ListenAddress address;
+  std::shared_ptr<grpc::ServerCredentials> credentials;
   int port = 0;
+  std::atomic<bool> draining{false};
   bool stopped = false;
   std::unique_ptr<grpc::Server> server;
 };
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerSettings& settings, Engine& engine,
                                                       const Clock& clock) {
+  MK_ASSIGN_OR_RETURN(std::unique_ptr<Server> server, Listen(settings, clock));
+  server->Serve(engine, settings.limits);
+  return server;
+}
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Listen(const ServerSettings& settings, const Clock& clock) {
+  MK_RETURN_IF_ERROR(CheckListen(settings.listen, settings.tls != nullptr, settings.insecure_listen));
   grpc::EnableDefaultHealthCheckService(true);
   grpc::ServerBuilder builder;
   Configure(settings, builder);
-  auto state = std::make_unique<State>(engine, clock, settings, builder.AddCompletionQueue());
-  builder.AddListeningPort(settings.listen, grpc::InsecureServerCredentials(), &state->port);
+  auto state = std::make_unique<State>(settings, clock, builder.AddCompletionQueue());
+  MK_ASSIGN_OR_RETURN(state->address, ParseListenAddress(settings.listen));
+  state->credentials = settings.tls != nullptr ? NewTlsCredentials(settings.tls) : grpc::InsecureServerCredentials();
+  builder.AddListeningPort(settings.listen, state->credentials, &state->port);
   builder.RegisterService(&state->inference);
   builder.RegisterService(&state->sessions);
   state->server = builder.BuildAndStart();
@@ -115,8 +123,28 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerSettings& sett
   state->inference.ListenForStreams(state->streams);
   state->streams.Start();
   std::unique_ptr<Server> server(new Server(std::move(state)));
-  server->SetServing(true);
+  server->SetServing(false);
   return server;
+}
+
+void Server::Serve(Engine& engine, const ServingLimits& limits) {
+  State& state = *state_;
+  state.calls.reset(
+      new CallContext{.engine = engine,
+                      .clock = state.clock,
+                      .encoder = PromptEncoder(engine.model()),
+                      .tasks = state.tasks,
+                      .pump = state.streams,
+                      .live_calls = state.live_calls,
+                      .write_latency = state.write_latency,
+                      .instance_id = state.instance_id,
+                      .default_sampling = ServedDefaults(engine.model().config().sampling, engine.info()),
+                      .write_timeout = state.settings.write_timeout,
+                      .log = state.settings.log,
+                      .access = state.settings.access,
+                      .model_description = DescribeModel(engine.model(), engine.info(), limits, state.instance_id)});
+  state.gate.Open(*state.calls);
+  SetServing(true);
 }
 
 Server::Server(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -129,18 +157,33 @@ int Server::port() const {
   return state_->port;
 }
 
+std::string Server::address() const {
+  return state_->address.Text(state_->port);
+}
+
 const std::string& Server::instance_id() const {
-  return state_->context.instance_id;
+  return state_->instance_id;
 }
 
 void Server::SetServing(bool serving) {
+  if (serving && state_->draining.load()) return;
   grpc::HealthCheckServiceInterface* health = state_->server->GetHealthCheckService();
   for (const char* name : kServiceNames) health->SetServingStatus(name, serving);
 }
 
-void Server::Drain() {
+void Server::Fail() {
+  state_->draining.store(true);
   SetServing(false);
-  state_->engine.Drain();
+}
+
+void Server::EndCalls(const absl::Status& status) {
+  state_->live_calls.Fail(status);
+}
+
+void Server::Drain() {
+  state_->draining.store(true);
+  SetServing(false);
+  if (CallContext* const calls = state_->gate.calls(); calls != nullptr) calls->engine.Drain();
   state_->live_calls.Drain();
 }
 

@@ -9,16 +9,22 @@
 #include "absl/time/time.h"
 #include "engine/base/clock.h"
 #include "engine/core/engine.h"
+#include "server/access.h"
 #include "server/model_description.h"
 #include "server/request_record.h"
+#include "server/tls_files.h"
 #include "server/write_latency.h"
 
 namespace megakernel {
 
 struct ServerSettings {
   std::string listen = "127.0.0.1:0";
+  // Lets other machines connect without encryption: see listen_check.h.
+  bool insecure_listen = false;
+  std::shared_ptr<TlsFiles> tls;          // null: calls travel unencrypted
+  const AccessControl* access = nullptr;  // null: nobody needs a token; outlives the server
   bool reflection = true;
-  ServingLimits limits;  // as GetModel reports them
+  ServingLimits limits = {};  // as GetModel reports them: of Start
   // A client that takes nothing for this long loses its call; noticed within half a second.
   absl::Duration write_timeout = absl::Seconds(30);
   // A peer that vanished without a word is noticed after both. The first one: a connection without a sign of life is
@@ -34,11 +40,16 @@ struct ServerSettings {
   RequestLog log = nullptr;  // called when a Generate or Decode call has ended; on threads that must not wait
 };
 
-// Life: Start (health SERVING) -> Drain -> WaitCalls -> Stop -> destruction. Thread-safe.
+// Life: Listen (health NOT_SERVING, every call is refused with STARTING) -> Serve (SERVING) -> Drain -> WaitCalls ->
+// Stop -> destruction. Thread-safe.
 class Server {
  public:
-  // Listens and serves. `engine` and `clock` outlive the server. Unavailable when the address cannot be had, saying
-  // why: another process listens there, or the name is unknown.
+  // Listens. `clock` outlives the server. Unavailable when the address cannot be had, saying
+  // why: another process listens there, or the name is unknown. Errors of CheckListen (listen_check.h).
+  static absl::StatusOr<std::unique_ptr<Server>> Listen(const ServerSettings& settings, const Clock& clock);
+  // Once: lets calls in, unless the server drains. `engine` outlives the server.
+  void Serve(Engine& engine, const ServingLimits& limits);
+  // Listen and Serve.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerSettings& settings, Engine& engine,
                                                        const Clock& clock);
   // Stop(now).
@@ -48,10 +59,17 @@ class Server {
 
   // The port that is listened on.
   int port() const;
+  // The address, with that port.
+  std::string address() const;
   const std::string& instance_id() const;
 
-  // Health of every service and of "". SERVING after Start.
+  // Health of every service and of "". Stays NOT_SERVING once the server drains.
   void SetServing(bool serving);
+
+  // The executor has failed: health NOT_SERVING for good. Does not wait.
+  void Fail();
+  // Ends what is open with `status`, whether or not the engine answers.
+  void EndCalls(const absl::Status& status);
 
   // Health NOT_SERVING, idle Decode streams end with UNAVAILABLE, the engine refuses new work with UNAVAILABLE.
   void Drain();

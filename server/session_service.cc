@@ -1,13 +1,16 @@
 #include "server/session_service.h"
 
+#include <memory>
 #include <optional>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "engine/core/error.h"
+#include "server/call_access.h"
 #include "server/grpc_status.h"
 #include "server/request_conversion.h"
 #include "server/response_conversion.h"
-#include "server/tenant.h"
+#include "server/unary_call.h"
 
 namespace megakernel {
 namespace {
@@ -23,10 +26,9 @@ ServerUnaryReactor* FinishNow(CallbackServerContext* context, const absl::Status
 
 // A callback for the engine that fills response->session and ends the call.
 template <typename Response>
-SessionCallback AnswerWithSession(CallbackServerContext* context, ServerUnaryReactor* reactor, Response* response) {
-  return [=](const absl::StatusOr<SessionInfo>& session) {
-    if (session.ok()) FillSession(*session, *response->mutable_session());
-    reactor->Finish(ToGrpcStatus(session.status(), *context));
+SessionCallback AnswerWithSession(std::shared_ptr<UnaryCall> call, Response* response) {
+  return [call = std::move(call), response](const absl::StatusOr<SessionInfo>& session) {
+    call->Answer(session.status(), [&] { FillSession(*session, *response->mutable_session()); });
   };
 }
 
@@ -40,81 +42,92 @@ absl::Status CheckLength(std::int32_t length) {
 ServerUnaryReactor* SessionService::CreateSession(CallbackServerContext* context,
                                                   const v1::CreateSessionRequest* request,
                                                   v1::CreateSessionResponse* response) {
+  const auto admitted = AdmitCall(gate_, *context, Scope::kSession);
+  if (!admitted.ok()) return FinishNow(context, admitted.status());
   const auto ttl = ConvertDuration(request->has_idle_ttl(), request->idle_ttl(), "idle_ttl");
   if (!ttl.ok()) return FinishNow(context, ttl.status());
-  ServerUnaryReactor* reactor = context->DefaultReactor();
-  engine_.CreateSession(ResolveTenant(), *ttl, AnswerWithSession(context, reactor, response));
-  return reactor;
+  const auto call = UnaryCall::New(context);
+  admitted->calls->engine.CreateSession(admitted->caller.tenant, *ttl, AnswerWithSession(call, response));
+  return call->reactor();
 }
 
 ServerUnaryReactor* SessionService::GetSession(CallbackServerContext* context, const v1::GetSessionRequest* request,
                                                v1::GetSessionResponse* response) {
+  const auto admitted = AdmitCall(gate_, *context, Scope::kSession);
+  if (!admitted.ok()) return FinishNow(context, admitted.status());
   if (auto status = CheckSessionId(request->session_id()); !status.ok()) return FinishNow(context, status);
-  ServerUnaryReactor* reactor = context->DefaultReactor();
-  engine_.GetSession(ResolveTenant(), request->session_id(), request->include_tokens(),
-                     [=](const absl::StatusOr<SessionInfo>& session) {
-                       if (session.ok()) {
-                         FillSession(*session, *response->mutable_session());
-                         response->mutable_token_ids()->Add(session->tokens.begin(), session->tokens.end());
-                       }
-                       reactor->Finish(ToGrpcStatus(session.status(), *context));
-                     });
-  return reactor;
+  const auto call = UnaryCall::New(context);
+  admitted->calls->engine.GetSession(admitted->caller.tenant, request->session_id(), request->include_tokens(),
+                                     [=](const absl::StatusOr<SessionInfo>& session) {
+                                       call->Answer(session.status(), [&] {
+                                         FillSession(*session, *response->mutable_session());
+                                         response->mutable_token_ids()->Add(session->tokens.begin(),
+                                                                            session->tokens.end());
+                                       });
+                                     });
+  return call->reactor();
 }
 
 ServerUnaryReactor* SessionService::ListSessions(CallbackServerContext* context, const v1::ListSessionsRequest* request,
                                                  v1::ListSessionsResponse* response) {
+  const auto admitted = AdmitCall(gate_, *context, Scope::kSession);
+  if (!admitted.ok()) return FinishNow(context, admitted.status());
   if (request->has_page_size() && (request->page_size() < 1 || request->page_size() > kMaxSessionPage)) {
     return FinishNow(context, FieldError("page_size", absl::StrCat("page_size is ", request->page_size(),
                                                                    ", must be in [1, ", kMaxSessionPage, "]")));
   }
-  ServerUnaryReactor* reactor = context->DefaultReactor();
-  engine_.ListSessions(ResolveTenant(), request->page_size(), request->page_token(),
-                       [=](const absl::StatusOr<SessionPage>& page) {
-                         if (page.ok()) {
-                           for (const SessionInfo& session : page->sessions) {
-                             FillSession(session, *response->add_sessions());
-                           }
-                           response->set_next_page_token(page->next_page_token);
-                         }
-                         reactor->Finish(ToGrpcStatus(page.status(), *context));
-                       });
-  return reactor;
+  const auto call = UnaryCall::New(context);
+  admitted->calls->engine.ListSessions(admitted->caller.tenant, request->page_size(), request->page_token(),
+                                       [=](const absl::StatusOr<SessionPage>& page) {
+                                         call->Answer(page.status(), [&] {
+                                           for (const SessionInfo& session : page->sessions) {
+                                             FillSession(session, *response->add_sessions());
+                                           }
+                                           response->set_next_page_token(page->next_page_token);
+                                         });
+                                       });
+  return call->reactor();
 }
 
 ServerUnaryReactor* SessionService::ForkSession(CallbackServerContext* context, const v1::ForkSessionRequest* request,
                                                 v1::ForkSessionResponse* response) {
+  const auto admitted = AdmitCall(gate_, *context, Scope::kSession);
+  if (!admitted.ok()) return FinishNow(context, admitted.status());
   if (auto status = CheckSessionId(request->session_id()); !status.ok()) return FinishNow(context, status);
   if (auto status = CheckLength(request->length()); !status.ok()) return FinishNow(context, status);
   const auto ttl = ConvertDuration(request->has_idle_ttl(), request->idle_ttl(), "idle_ttl");
   if (!ttl.ok()) return FinishNow(context, ttl.status());
   std::optional<std::int32_t> length;
   if (request->has_length()) length = request->length();
-  ServerUnaryReactor* reactor = context->DefaultReactor();
-  engine_.ForkSession(ResolveTenant(), request->session_id(), length, *ttl,
-                      AnswerWithSession(context, reactor, response));
-  return reactor;
+  const auto call = UnaryCall::New(context);
+  admitted->calls->engine.ForkSession(admitted->caller.tenant, request->session_id(), length, *ttl,
+                                      AnswerWithSession(call, response));
+  return call->reactor();
 }
 
 ServerUnaryReactor* SessionService::RollbackSession(CallbackServerContext* context,
                                                     const v1::RollbackSessionRequest* request,
                                                     v1::RollbackSessionResponse* response) {
+  const auto admitted = AdmitCall(gate_, *context, Scope::kSession);
+  if (!admitted.ok()) return FinishNow(context, admitted.status());
   if (auto status = CheckSessionId(request->session_id()); !status.ok()) return FinishNow(context, status);
   if (auto status = CheckLength(request->length()); !status.ok()) return FinishNow(context, status);
-  ServerUnaryReactor* reactor = context->DefaultReactor();
-  engine_.RollbackSession(ResolveTenant(), request->session_id(), request->length(),
-                          AnswerWithSession(context, reactor, response));
-  return reactor;
+  const auto call = UnaryCall::New(context);
+  admitted->calls->engine.RollbackSession(admitted->caller.tenant, request->session_id(), request->length(),
+                                          AnswerWithSession(call, response));
+  return call->reactor();
 }
 
 ServerUnaryReactor* SessionService::DeleteSession(CallbackServerContext* context,
                                                   const v1::DeleteSessionRequest* request, v1::DeleteSessionResponse*) {
+  const auto admitted = AdmitCall(gate_, *context, Scope::kSession);
+  if (!admitted.ok()) return FinishNow(context, admitted.status());
   if (auto status = CheckSessionId(request->session_id()); !status.ok()) return FinishNow(context, status);
-  ServerUnaryReactor* reactor = context->DefaultReactor();
-  engine_.DeleteSession(ResolveTenant(), request->session_id(), [=](const absl::StatusOr<SessionInfo>& session) {
-    reactor->Finish(ToGrpcStatus(session.status(), *context));
-  });
-  return reactor;
+  const auto call = UnaryCall::New(context);
+  admitted->calls->engine.DeleteSession(
+      admitted->caller.tenant, request->session_id(),
+      [=](const absl::StatusOr<SessionInfo>& session) { call->Answer(session.status()); });
+  return call->reactor();
 }
 
 }  // namespace megakernel

@@ -1,15 +1,15 @@
 // SessionService on gRPC's callback API: each call is one operation of the engine.
 #pragma once
 
-#include "engine/core/engine.h"
 #include "megakernel/v1/session_service.grpc.pb.h"
+#include "server/call_gate.h"
 
 namespace megakernel {
 
-// Thread-safe. `engine` outlives it.
+// Thread-safe. `gate` outlives it.
 class SessionService final : public v1::SessionService::CallbackService {
  public:
-  explicit SessionService(Engine& engine) : engine_(engine) {}
+  explicit SessionService(const CallGate& gate) : gate_(gate) {}
 
   grpc::ServerUnaryReactor* CreateSession(grpc::CallbackServerContext* context, const v1::CreateSessionRequest* request,
                                           v1::CreateSessionResponse* response) override;
@@ -26,7 +26,7 @@ class SessionService final : public v1::SessionService::CallbackService {
                                           v1::DeleteSessionResponse* response) override;
 
  private:
-  Engine& engine_;
+  const CallGate& gate_;
 };
 
 }  // namespace megakernel

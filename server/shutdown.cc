@@ -18,6 +18,10 @@ constexpr int kFailureSignal = SIGUSR1;
 constexpr absl::Duration kFlushTime = absl::Seconds(1);
 constexpr absl::Duration kWatchersTime = absl::Milliseconds(200);
 constexpr absl::Duration kHardExitMargin = absl::Seconds(10);
+// After a failure: for the engine to end its streams; then for whatever else would like to.
+constexpr absl::Duration kFailedStreamsTime = absl::Milliseconds(500);
+constexpr absl::Duration kFailedExitMargin = absl::Seconds(3);
+constexpr absl::Duration kLoadPoll = absl::Milliseconds(20);
 
 sigset_t Signals() {
   sigset_t set;
@@ -65,6 +69,24 @@ void BlockSignals() {
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
 }
 
+absl::Status AwaitLoaded(const Loading& loading, Server& server) {
+  while (true) {
+    const int signal = WaitSignal(kLoadPoll);
+    if (const auto result = loading.result(); result.has_value()) {
+      if (signal != 0) kill(getpid(), signal);  // for whoever serves next
+      return *result;
+    }
+    if (signal == 0 || signal == kFailureSignal) continue;  // a failure has a result soon
+    spdlog::info("shutdown reason={} while=loading", strsignal(signal));
+    LimitRemainingLife(kHardExitMargin);
+    server.Drain();
+    server.Stop(absl::Now() + kWatchersTime);
+    spdlog::info("shutdown done");
+    spdlog::shutdown();
+    _exit(0);
+  }
+}
+
 void NotifyFailure() {
   kill(getpid(), kFailureSignal);
 }
@@ -73,8 +95,8 @@ bool RunUntilSignal(Server& server, Engine& engine, absl::Duration drain_timeout
   int signal = 0;
   while (signal == 0) signal = WaitSignal(absl::Hours(1));
   const bool failed = signal == kFailureSignal;
-  if (failed) drain_timeout = absl::ZeroDuration();  // every stream has ended with the error
-  LimitRemainingLife(drain_timeout + kHardExitMargin);
+  if (failed) drain_timeout = kFailedStreamsTime;
+  LimitRemainingLife(drain_timeout + (failed ? kFailedExitMargin : kHardExitMargin));
   spdlog::info("shutdown reason={} open_calls={} drain_timeout_ms={}", failed ? "executor_failed" : strsignal(signal),
                server.open_calls(), absl::ToInt64Milliseconds(drain_timeout));
   const EngineStats stats = engine.Stats();
@@ -83,13 +105,16 @@ bool RunUntilSignal(Server& server, Engine& engine, absl::Duration drain_timeout
   server.Drain();
   if (!WaitForCalls(server, absl::Now() + drain_timeout)) {
     spdlog::warn("shutdown ending open_calls={}", server.open_calls());
-    LimitRemainingLife(kHardExitMargin);
+    LimitRemainingLife(failed ? kFailedExitMargin : kHardExitMargin);
   }
+  // An engine that hangs cannot end them.
+  if (const absl::Status health = engine.Health(); !health.ok()) server.EndCalls(health);
   engine.Shutdown(absl::ZeroDuration());
   server.WaitCalls(absl::Now() + kFlushTime);
   server.Stop(absl::Now() + kWatchersTime);
+  const absl::Status health = engine.Health();  // it may have failed meanwhile
   spdlog::info("shutdown done");
-  return !failed;
+  return !failed && health.ok();
 }
 
 }  // namespace megakernel

@@ -163,12 +163,11 @@ absl::StatusOr<DeviceChoice> ChooseDevice(const std::string& device) {
 #endif
 }
 
-absl::StatusOr<ServingStack> BuildServingStack(const ServerOptions& options,
+absl::StatusOr<ServingStack> BuildServingStack(const ServerOptions& options, Clock& clock, TenantQuotas* quotas,
                                                std::function<void(const EngineFailure&)> on_failure) {
   MK_ASSIGN_OR_RETURN(const DeviceChoice choice, ChooseDevice(options.device));
   spdlog::info("device asked={} taken={} reason=\"{}\"", options.device, choice.device, choice.reason);
   ServingStack stack;
-  stack.clock = std::make_unique<SteadyClock>();
   MK_ASSIGN_OR_RETURN(stack.model, OpenModel(options));
   MK_ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor, MakeExecutor(options, choice.device, *stack.model));
 
@@ -179,8 +178,11 @@ absl::StatusOr<ServingStack> BuildServingStack(const ServerOptions& options,
   engine.max_context = static_cast<std::int32_t>(options.max_context);
   engine.stream_buffer = static_cast<int>(options.stream_buffer);
   engine.prompt_rows_busy = static_cast<std::int32_t>(options.prompt_rows_busy);
+  engine.stall_timeout = options.stall_timeout;
+  engine.share_across_tenants = options.share_across_tenants;
+  engine.quotas = quotas;
   engine.on_failure = std::move(on_failure);
-  MK_ASSIGN_OR_RETURN(stack.engine, Engine::Create(engine, stack.model.get(), std::move(executor), stack.clock.get()));
+  MK_ASSIGN_OR_RETURN(stack.engine, Engine::Create(engine, stack.model.get(), std::move(executor), &clock));
   stack.limits = {
       .max_context = stack.engine->max_context(), .max_queue = engine.max_queue, .max_sessions = engine.max_sessions};
   LogBudget(stack.engine->info(), stack.engine->max_context());

@@ -18,15 +18,15 @@ namespace megakernel {
 
 // What serves, in the order in which it must be made; destroyed in the opposite order.
 struct ServingStack {
-  std::unique_ptr<Clock> clock;
   std::unique_ptr<Model> model;
   std::unique_ptr<Engine> engine;
   ServingLimits limits;
 };
 
 // Loads the model, chooses the executor and starts the engine; logs model, device, reason and memory budget.
-// Errors name the option or file at fault, need and have. `on_failure` is that of EngineOptions.
-absl::StatusOr<ServingStack> BuildServingStack(const ServerOptions& options,
+// Errors name the option or file at fault, need and have. `clock` outlives
+// the engine; `quotas` too, and may be null. `on_failure` is that of EngineOptions.
+absl::StatusOr<ServingStack> BuildServingStack(const ServerOptions& options, Clock& clock, TenantQuotas* quotas,
                                                std::function<void(const EngineFailure&)> on_failure);
 
 // What --device auto takes, and why.

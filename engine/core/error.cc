@@ -19,7 +19,8 @@ constexpr ErrorReason kAllReasons[] = {
     ErrorReason::kSessionDeleted,  ErrorReason::kLengthMismatch,   ErrorReason::kSessionLimit,
     ErrorReason::kQueueFull,       ErrorReason::kKvExhausted,      ErrorReason::kSlowConsumer,
     ErrorReason::kCancelled,       ErrorReason::kDeadlineExceeded, ErrorReason::kDraining,
-    ErrorReason::kExecutorFailed,  ErrorReason::kSessionCorrupt,   ErrorReason::kSessionForeign,
+    ErrorReason::kExecutorFailed,  ErrorReason::kStarting,        ErrorReason::kStorageFull,
+    ErrorReason::kStorageFailed,   ErrorReason::kSessionCorrupt,   ErrorReason::kSessionForeign,
     ErrorReason::kQuotaExceeded,   ErrorReason::kTokenMissing,     ErrorReason::kTokenInvalid,
     ErrorReason::kScopeMissing,
 };
@@ -68,6 +69,12 @@ std::string_view ReasonName(ErrorReason reason) {
       return "CANCELLED";
     case ErrorReason::kDeadlineExceeded:
       return "DEADLINE_EXCEEDED";
+    case ErrorReason::kStorageFull:
+      return "STORAGE_FULL";
+    case ErrorReason::kStorageFailed:
+      return "STORAGE_FAILED";
+    case ErrorReason::kStarting:
+      return "STARTING";
     case ErrorReason::kDraining:
       return "DRAINING";
     case ErrorReason::kExecutorFailed:

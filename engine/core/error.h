@@ -25,12 +25,15 @@ enum class ErrorReason {
   kLengthMismatch,    // Aborted: expected_length is not the session's length; the message has both
   kSessionLimit,      // ResourceExhausted: as many sessions as the engine holds
   kSessionCorrupt,    // DataLoss: a saved session's file is damaged
+  kStorageFull,       // ResourceExhausted: no room on the disk to save a session
+  kStorageFailed,     // Internal: the disk refuses for another reason
   kSessionForeign,    // FailedPrecondition: a saved session of another model, page format or tenant
   kQueueFull,         // ResourceExhausted: the message has the queue's length
   kKvExhausted,       // ResourceExhausted: no pages, and none to take back
   kSlowConsumer,      // ResourceExhausted: the stream's buffer ran over
   kCancelled,         // Cancelled: by the consumer
   kDeadlineExceeded,  // DeadlineExceeded
+  kStarting,          // Unavailable: the model is not loaded yet
   kDraining,          // Unavailable: shutting down
   kExecutorFailed,    // Internal: the executor is broken, so is every stream
   kQuotaExceeded,     // ResourceExhausted: the tenant has used what it may; TenantOf() and RetryAfterOf() say more
@@ -38,7 +41,7 @@ enum class ErrorReason {
   kTokenInvalid,      // Unauthenticated: the server does not know the token, or there are several
   kScopeMissing,      // PermissionDenied: the token does not allow this
 };
-inline constexpr std::size_t kNumErrorReasons = 23;
+inline constexpr std::size_t kNumErrorReasons = 26;
 
 // "SESSION_NOT_FOUND" and so on: stable, part of the API.
 std::string_view ReasonName(ErrorReason reason);

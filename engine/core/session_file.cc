@@ -76,7 +76,11 @@ class File {
 };
 
 absl::Status Failed(const char* what, const std::string& path) {
-  return absl::InternalError(absl::StrCat("cannot ", what, " ", path, ": ", std::strerror(errno)));
+  // Quotas and limits on the size of a file are full disks too.
+  const bool full = errno == ENOSPC || errno == EDQUOT || errno == EFBIG;
+  const std::string message = absl::StrCat("cannot ", what, " ", path, ": ", std::strerror(errno));
+  return full ? MakeError(absl::StatusCode::kResourceExhausted, ErrorReason::kStorageFull, message)
+              : MakeError(absl::StatusCode::kInternal, ErrorReason::kStorageFailed, message);
 }
 
 template <typename... Parts>

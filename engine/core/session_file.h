@@ -27,8 +27,8 @@ namespace megakernel {
 inline constexpr char kPartialSuffix[] = ".partial";
 
 // Writes beside `path` and renames: `path` is, at every moment, what it was before or all of the new file, and is on
-// disk on return. Internal naming file and cause (a full disk) when it cannot be written; nothing is left then. One
-// writer of a path at a time.
+// disk on return. ResourceExhausted (STORAGE_FULL) or Internal (STORAGE_FAILED), naming file and cause, when it cannot
+// be written; nothing is left then. One writer of a path at a time.
 absl::Status WriteSessionFile(const std::string& path, const SessionImage& image);
 
 // NotFound (SESSION_NOT_FOUND), DataLoss (SESSION_CORRUPT) for a file that is no whole image,

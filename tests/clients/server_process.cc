@@ -35,7 +35,7 @@ ServerProcess::ServerProcess(const std::vector<std::string>& flags) : log_fd_(me
     execv(program.c_str(), arguments.data());
     _exit(127);
   }
-  const std::regex listening("listening address=(127\\.0\\.0\\.1:[0-9]+)");
+  const std::regex listening("serving address=(127\\.0\\.0\\.1:[0-9]+)");
   for (int i = 0; i < kStartSeconds * 100 && address_.empty() && !AwaitEnd(0); ++i) {
     const std::string text = log();
     std::smatch found;

@@ -19,7 +19,7 @@ import unittest
 START_LIMIT_S = 60  # a server under a sanitizer on a busy machine
 STOP_LIMIT_S = 30
 CALL_LIMIT_S = 120
-LISTENING = re.compile(rb'listening address=(127\.0\.0\.1:\d+)')
+LISTENING = re.compile(rb'serving address=(127\.0\.0\.1:\d+)')
 
 
 def program(name):

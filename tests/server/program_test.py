@@ -28,7 +28,7 @@ class Running:
                                         stdout=self.log, stderr=self.log)
         limit = time.monotonic() + LIMIT_S
         while time.monotonic() < limit:
-            found = re.search(r'listening address=(\S+)', self.text())
+            found = re.search(r'serving address=(\S+)', self.text())
             if found:
                 self.address = found.group(1)
                 return

@@ -241,11 +241,12 @@ TEST_F(SessionImageTest, AFullDiskLeavesTheOldFile) {
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
   const absl::Status status = WriteSessionFile(Path(), larger);
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
-  EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(ReasonOf(status), ErrorReason::kStorageFull);
   EXPECT_NE(std::string(status.message()).find(Path()), std::string::npos) << status;
   EXPECT_EQ(ReadBytes(), before);
   EXPECT_EQ(NumFiles(), 1u);
-  EXPECT_FALSE(WriteSessionFile(folder_ + "/none/a", image).ok());
+  EXPECT_EQ(ReasonOf(WriteSessionFile(folder_ + "/none/a", image)), ErrorReason::kStorageFailed);
 }
 
 // A process that is killed while it saves, again and again, leaves a whole file: the old one or the new one.
