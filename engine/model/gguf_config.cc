@@ -239,9 +239,11 @@ absl::Status ReadSpecialTokens(const GgufFile& file, ModelConfig& config) {
     if (absl::Status status = AddToken(file, key, config.vocab, config.eos_tokens); !status.ok()) return status;
   }
   if (!file.Has("tokenizer.ggml.add_bos_token")) {
-    // llama.cpp's default goes by the pre-tokenizer.
+    // llama.cpp's default goes by the pre-tokenizer, and is on for scored pieces.
     absl::StatusOr<std::string_view> pre = file.GetString("tokenizer.ggml.pre");
-    config.add_bos = config.bos_token >= 0 && pre.ok() && *pre == "llama-bpe";
+    absl::StatusOr<std::string_view> model = file.GetString("tokenizer.ggml.model");
+    const bool adds = (pre.ok() && *pre == "llama-bpe") || (model.ok() && *model == "llama");
+    config.add_bos = config.bos_token >= 0 && adds;
     return absl::OkStatus();
   }
   absl::StatusOr<bool> add = file.GetBool("tokenizer.ggml.add_bos_token");

@@ -164,6 +164,17 @@ absl::StatusOr<std::vector<std::int32_t>> GgufFile::GetIntegers(std::string_view
   return numbers;
 }
 
+absl::StatusOr<std::vector<float>> GgufFile::GetFloats(std::string_view key) const {
+  absl::StatusOr<GgufValue> value = Get(key);
+  if (!value.ok()) return value.status();
+  if (value->type != GgufType::kArray || value->element != GgufType::kFloat32) {
+    return Error(key, "is not an array of float32");
+  }
+  std::vector<float> numbers(static_cast<std::size_t>(value->count));
+  for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = Load<float>(value->bytes.data() + i * sizeof(float));
+  return numbers;
+}
+
 const TensorView* GgufFile::Find(std::string_view tensor) const {
   const auto found = tensor_index_.find(tensor);
   return found == tensor_index_.end() ? nullptr : &tensors_[found->second];

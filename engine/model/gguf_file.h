@@ -68,6 +68,8 @@ class GgufFile {
   absl::StatusOr<std::vector<std::string_view>> GetStrings(std::string_view key) const;
   // An array of any integer type; elements must fit in 32 bits with a sign.
   absl::StatusOr<std::vector<std::int32_t>> GetIntegers(std::string_view key) const;
+  // An array of float32; elements need not be finite.
+  absl::StatusOr<std::vector<float>> GetFloats(std::string_view key) const;
 
   // In the order of the file. A tensor of rank 1 has rows = 1; of rank 3 and 4, rows = the product of the outer sizes.
   const std::vector<TensorView>& tensors() const { return tensors_; }

@@ -9,8 +9,9 @@
 
 namespace megakernel {
 
-// tokenizer.ggml.{model, pre, tokens, token_type, merges}; the model must be "gpt2" (byte-level BPE). Errors name the
-// key.
+// By tokenizer.ggml.model: "gpt2" is byte-level BPE (tokenizer.ggml.{pre, tokens, token_type, merges}), "llama" scored
+// pieces as SentencePiece makes them (tokenizer.ggml.{tokens, token_type, scores, add_space_prefix}). Anything else is
+// refused. Errors name the key.
 absl::StatusOr<std::unique_ptr<Tokenizer>> ReadGgufTokenizer(const GgufFile& file);
 
 }  // namespace megakernel

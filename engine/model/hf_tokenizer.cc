@@ -11,6 +11,7 @@
 #include "engine/model/json_text.h"
 #include "engine/text/bpe_tokenizer.h"
 #include "engine/text/byte_alphabet.h"
+#include "engine/text/piece_tokenizer.h"
 
 namespace megakernel {
 namespace {
@@ -26,17 +27,23 @@ class Reader {
 
   absl::StatusOr<HfTokenizer> Run() {
     HfTokenizer result;
-    out_.rules = ReadTextRules(file_);
-    CheckDecoder(file_);
-    result.first_token = ReadFirstToken(file_);
     const json* model = file_.Find("model");
     if (model == nullptr || !model->is_object()) file_.Fail("model is missing or not an object");
+    if (file_.ok()) ReadKind(*model);
+    if (!file_.ok()) return file_.status();
+    if (has_pieces_) {
+      piece_rules_ = ReadPieceRules(file_);
+    } else {
+      out_.rules = ReadTextRules(file_);
+      CheckDecoder(file_);
+    }
+    result.first_token = ReadFirstToken(file_);
     if (file_.ok()) ReadModel(*model);
     if (file_.ok()) ReadAddedTokens();
     if (result.first_token >= vocab_)
       file_.Fail(absl::StrCat("post_processor: token ", result.first_token, OutOfRange()));
     if (!file_.ok()) return file_.status();
-    auto tokenizer = CreateBpeTokenizer(out_);
+    auto tokenizer = has_pieces_ ? CreatePieceTokenizer(Pieces()) : CreateBpeTokenizer(out_);
     if (!tokenizer.ok()) {
       return absl::InvalidArgumentError(absl::StrCat(file_.where(), ": ", tokenizer.status().message()));
     }
@@ -45,6 +52,18 @@ class Reader {
   }
 
  private:
+  PieceVocabulary Pieces() {
+    for (std::size_t i = 0; i < out_.tokens.size(); ++i) {
+      if (out_.kinds[i] == TokenKind::kNormal && ByteOfToken(out_.tokens[i]) >= 0) out_.kinds[i] = TokenKind::kByte;
+    }
+    return {.tokens = out_.tokens,
+            .kinds = out_.kinds,
+            .merges = out_.merges,
+            .adds_space = piece_rules_.adds_space,
+            .strips_space = piece_rules_.strips_space,
+            .flags = out_.flags};
+  }
+
   std::string OutOfRange() const {
     return absl::StrCat(" is not in 0 to ", vocab_ - 1, ", the rows of the embedding that config.json names");
   }
@@ -55,17 +74,27 @@ class Reader {
       model.Fail(absl::StrCat("type \"", type, "\" is not supported (BPE)"));
     }
     if (model.Number("dropout", 0, 1, 0) != 0) model.Fail("dropout is not supported");
-    if (model.Bool("byte_fallback", false))
-      model.Fail("byte_fallback true is not supported: only byte-level vocabularies are");
     for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
       if (!model.String(key, "").empty()) model.Fail(absl::StrCat(key, " is not supported"));
     }
     out_.rules.whole_words = model.Bool("ignore_merges", false);
+    if (has_pieces_ && out_.rules.whole_words) model.Fail("ignore_merges is not supported with byte_fallback");
     ReadVocabulary(model);
     if (model.ok()) ReadMerges(model);
     // With such a token the library writes it for bytes that have none; it never comes to that in a whole alphabet.
-    if (model.ok() && !model.String("unk_token", "").empty()) RequireWholeAlphabet(model);
-    if (!model.ok()) file_.Fail(std::string(model.status().message().substr(file_.where().size() + 2)));
+    if (model.ok() && !has_pieces_ && !model.String("unk_token", "").empty()) RequireWholeAlphabet(model);
+    HandOn(model);
+  }
+
+  void ReadKind(const json& value) {
+    JsonFields model(value, absl::StrCat(file_.where(), ": model"));
+    has_pieces_ = model.Bool("byte_fallback", false);
+    HandOn(model);
+  }
+
+  // Makes the first error of a part that of the file.
+  void HandOn(const JsonFields& part) {
+    if (!part.ok()) file_.Fail(std::string(part.status().message().substr(file_.where().size() + 2)));
   }
 
   void ReadVocabulary(JsonFields& model) {
@@ -118,7 +147,8 @@ class Reader {
       if (!entry.is_object()) return file_.Fail(absl::StrCat("added_tokens[", number - 1, "] must be an object"));
       JsonFields token(entry, where);
       ReadAddedToken(token);
-      if (!token.ok()) return file_.Fail(std::string(token.status().message().substr(file_.where().size() + 2)));
+      HandOn(token);
+      if (!token.ok()) return;
     }
   }
 
@@ -145,7 +175,9 @@ class Reader {
 
   JsonFields file_;
   std::int32_t vocab_;
-  BpeVocabulary out_;
+  BpeVocabulary out_;  // of pieces, too, but for their rules
+  bool has_pieces_ = false;
+  PieceRules piece_rules_;
   std::deque<std::string> texts_;  // what out_ points at and the document does not hold
 };
 

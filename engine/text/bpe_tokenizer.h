@@ -11,29 +11,19 @@
 #include "engine/text/added_tokens.h"
 #include "engine/text/pre_tokenizer.h"
 #include "engine/text/tokenizer.h"
+#include "engine/text/vocabulary_tokenizer.h"
 
 namespace megakernel {
 
-// What a token of the vocabulary is for.
-enum class TokenKind : std::uint8_t {
-  kNormal,       // made by merges; written in the alphabet of printable bytes
-  kControl,      // special: marks the structure of a prompt, is not text
-  kUserDefined,  // written out as it is and always found before anything is merged
-  kUnused,       // never made; may be empty: a row of the embedding without a token
-};
-
 // Everything a tokenizer is made from, whatever file it came from. Views; needed only while Create runs.
 struct BpeVocabulary {
-  std::vector<std::string_view> tokens;  // by id
-  std::vector<TokenKind> kinds;          // as many as tokens
+  std::vector<std::string_view> tokens;  // by id; kNormal ones written in the alphabet of printable bytes
+  std::vector<TokenKind> kinds;          // as many as tokens; none is kByte
   std::vector<std::string_view> merges;  // "left right", the first merges first
   PreTokenizer rules;
   // Of tokens of kind kControl and kUserDefined; those not listed have no flag but `special`.
   std::vector<std::pair<TokenId, AddedTokenFlags>> flags = {};
 };
-
-// The longest special token, in bytes: bounds the look-ahead at each byte of a text.
-inline constexpr std::size_t kMaxSpecialTokenBytes = 256;
 
 // Source: Hugging Face tokenizers 0.23, models/bpe and pre_tokenizers/byte_level. A byte that the vocabulary has no
 // token for (SmolLM2 lacks 21, none of which common text holds) is left out, as there. InvalidArgument names the token

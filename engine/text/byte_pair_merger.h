@@ -1,4 +1,4 @@
-// The merges of a byte-level byte-pair vocabulary.
+// The merges of a byte-pair vocabulary.
 #pragma once
 
 #include <array>
@@ -11,8 +11,8 @@
 
 namespace megakernel {
 
-// Merges the bytes of a word into tokens: always the pair of neighbours whose merge comes first in the list, the
-// leftmost of equals. O(n log n) in the bytes of the word. Encode is const and safe to use from many threads.
+// Merges the symbols of a word into tokens: always the pair of neighbours whose merge has the lowest rank, the leftmost
+// of equals. O(n log n) in the symbols of the word. Encode and Merge are const and safe to use from many threads.
 class BytePairMerger {
  public:
   // Buffers of Encode, reused over the words of a text. Not shared between threads.
@@ -21,11 +21,13 @@ class BytePairMerger {
   BytePairMerger() { byte_tokens_.fill(kNoToken); }
 
   void SetByteToken(std::uint8_t byte, TokenId token) { byte_tokens_[byte] = token; }
-  // Adds the next merge of the list: left, right -> result. False when the pair has one already.
-  bool AddMerge(TokenId left, TokenId right, TokenId result);
+  // left, right -> result. False when the pair has a merge already.
+  bool AddMerge(TokenId left, TokenId right, std::uint32_t rank, TokenId result);
 
-  // Appends the tokens of `word`. A byte that has no token of its own is left out.
+  // Appends the tokens of `word`, whose symbols are its bytes. A byte that has no token of its own is left out.
   void Encode(std::string_view word, Scratch& scratch, std::vector<TokenId>& tokens) const;
+  // Appends the tokens of the symbols that were put in `scratch`, and takes them out.
+  void Merge(Scratch& scratch, std::vector<TokenId>& tokens) const;
 
   struct Symbol {
     TokenId token;
@@ -33,22 +35,27 @@ class BytePairMerger {
     std::int32_t next;      // -1 at the end
   };
   struct Scratch {
+    void Add(TokenId token) {
+      const auto index = static_cast<std::int32_t>(symbols.size());
+      symbols.push_back({token, index - 1, index + 1});
+    }
+
     std::vector<Symbol> symbols;
     std::vector<std::uint64_t> heap;  // rank << 32 | index of the left symbol, smallest first
   };
 
  private:
   static constexpr TokenId kNoToken = -1;
-  struct Merge {
+  struct Rule {
     std::uint32_t rank;
     TokenId result;
   };
 
-  const Merge* Find(TokenId left, TokenId right) const;
+  const Rule* Find(TokenId left, TokenId right) const;
   void PushPair(std::int32_t left, Scratch& scratch) const;
 
   std::array<TokenId, 256> byte_tokens_;
-  absl::flat_hash_map<std::uint64_t, Merge> merges_;
+  absl::flat_hash_map<std::uint64_t, Rule> rules_;
 };
 
 }  // namespace megakernel

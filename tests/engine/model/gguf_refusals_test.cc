@@ -190,7 +190,26 @@ INSTANTIATE_TEST_SUITE_P(
                             },
                             "tokenizer.ggml.add_bos_token: is true, but there is no bos_token_id"},
                     BadFile{"TokenizerModel", [](GgufWriter& f) { f.Text("tokenizer.ggml.model", "bert"); },
-                            "tokenizer.ggml.model: \"bert\" is not supported (gpt2)"},
+                            "tokenizer.ggml.model: \"bert\" is not supported (gpt2, llama)"},
+                    BadFile{"PieceScoresMissing", [](GgufWriter& f) { f.Text("tokenizer.ggml.model", "llama"); },
+                            "tokenizer.ggml.scores: the key is missing"},
+                    BadFile{"PieceScoresType",
+                            [](GgufWriter& f) {
+                              f.Text("tokenizer.ggml.model", "llama");
+                              f.Int32s("tokenizer.ggml.scores", {1, 2, 3, 4, 5});
+                            },
+                            "tokenizer.ggml.scores: is not an array of float32"},
+                    BadFile{"SpacePrefixType",
+                            [](GgufWriter& f) {
+                              f.Text("tokenizer.ggml.model", "llama");
+                              f.Uint32("tokenizer.ggml.add_space_prefix", 1);
+                            },
+                            "tokenizer.ggml.add_space_prefix: "},
+                    BadFile{"ByteTokenOfBytePairs",
+                            [](GgufWriter& f) {
+                              f.Int32s("tokenizer.ggml.token_type", {1, 1, 6, 3, 3});
+                            },
+                            "tokenizer.ggml: token 2 is a byte token"},
                     BadFile{"Pre", [](GgufWriter& f) { f.Text("tokenizer.ggml.pre", "odd"); },
                             "pre-tokenizer \"odd\" is not supported (gpt-2,"},
                     BadFile{"NoTokens", [](GgufWriter& f) { f.Remove("tokenizer.ggml.tokens"); },
@@ -204,7 +223,7 @@ INSTANTIATE_TEST_SUITE_P(
                             [](GgufWriter& f) {
                               f.Int32s("tokenizer.ggml.token_type", {1, 1, 9, 3, 3});
                             },
-                            "token 2 has type 9 (1 to 5)"},
+                            "token 2 has type 9 (1 to 6)"},
                     BadFile{"Vocabulary",
                             [](GgufWriter& f) {
                               f.Texts("tokenizer.ggml.tokens", {"a", "b", "ab"});

@@ -156,7 +156,8 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         BadTokenizer{"NoModel", [](json& f) { f.erase("model"); }, "model is missing"},
         BadTokenizer{"Unigram", [](json& f) { f["model"]["type"] = "Unigram"; }, "model: type \"Unigram\""},
-        BadTokenizer{"ByteFallback", [](json& f) { f["model"]["byte_fallback"] = true; }, "byte_fallback true"},
+        BadTokenizer{"ByteFallback", [](json& f) { f["model"]["byte_fallback"] = true; },
+                     "normalizer: with byte_fallback the Replace of spaces"},
         BadTokenizer{"Dropout", [](json& f) { f["model"]["dropout"] = 0.1; }, "dropout"},
         BadTokenizer{"Suffix", [](json& f) { f["model"]["end_of_word_suffix"] = "</w>"; }, "end_of_word_suffix"},
         BadTokenizer{"VocabList", [](json& f) { f["model"]["vocab"] = json::array(); },
@@ -243,6 +244,64 @@ INSTANTIATE_TEST_SUITE_P(
         BadTokenizer{"TemplateShape", [](json& f) { Template(f)["single"] = 7; }, "TemplateProcessing needs"}),
     [](const auto& info) { return info.param.name; });
 
+// tests/engine/text/goldens/tokenizers: 955 tokens with byte_fallback.
+class BadPiecesTest : public testing::TestWithParam<BadTokenizer> {};
+
+TEST_P(BadPiecesTest, IsRefusedByName) {
+  json file = json::parse(ReadFile(MEGAKERNEL_MADE_PIECES));
+  ASSERT_TRUE(ParseHfTokenizer(file.dump(), "t", kVocab).ok());
+  GetParam().spoil(file);
+  const auto read = ParseHfTokenizer(file.dump(), "t", kVocab);
+  EXPECT_TRUE(absl::IsInvalidArgument(read.status())) << read.status();
+  EXPECT_THAT(Message(read.status()), HasSubstr(GetParam().message));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Cases, BadPiecesTest,
+    testing::Values(BadTokenizer{"Lowercase",
+                                 [](json& f) {
+                                   f["normalizer"] = {{"type", "Lowercase"}};
+                                 },
+                                 "type \"Lowercase\""},
+                    BadTokenizer{"PrependOther", [](json& f) { f["normalizer"]["normalizers"][0]["prepend"] = "x"; },
+                                 "only Prepend of U+2581"},
+                    BadTokenizer{"PrependLast",
+                                 [](json& f) {
+                                   json& list = f["normalizer"]["normalizers"];
+                                   std::swap(list[0], list[1]);
+                                 },
+                                 "type \"Prepend\" is not supported here (with byte_fallback"},
+                    BadTokenizer{"ReplaceOther", [](json& f) { f["normalizer"]["normalizers"][1]["content"] = "_"; },
+                                 "normalizer: only Replace of"},
+                    BadTokenizer{"ReplaceRegex",
+                                 [](json& f) {
+                                   f["normalizer"]["normalizers"][1]["pattern"] = {{"Regex", " "}};
+                                 },
+                                 "normalizer: only Replace of"},
+                    BadTokenizer{"PreTokenizer",
+                                 [](json& f) {
+                                   f["pre_tokenizer"] = {{"type", "Whitespace"}};
+                                 },
+                                 "pre_tokenizer: none is supported with byte_fallback"},
+                    BadTokenizer{"DecoderShort",
+                                 [](json& f) {
+                                   f["decoder"] = {{"type", "ByteFallback"}};
+                                 },
+                                 "with byte_fallback: Replace, ByteFallback, Fuse"},
+                    BadTokenizer{"DecoderStrip", [](json& f) { f["decoder"]["decoders"][3]["start"] = 2; },
+                                 "only Strip of one space"},
+                    BadTokenizer{"ByteMissing",
+                                 [](json& f) {
+                                   f["model"]["vocab"].erase("<0x41>");
+                                   f["model"]["vocab"]["<0x41"] = 68;
+                                 },
+                                 "there is no token for byte 65"},
+                    BadTokenizer{"IgnoreMerges", [](json& f) { f["model"]["ignore_merges"] = true; },
+                                 "ignore_merges is not supported with byte_fallback"},
+                    BadTokenizer{"NotATruthValue", [](json& f) { f["model"]["byte_fallback"] = "yes"; },
+                                 "byte_fallback"}),
+    [](const auto& info) { return info.param.name; });
+
 TEST(HfTokenizerTest, TextThatIsNoTokenizer) {
   const auto refusal = [](const std::string& text) { return Message(ParseHfTokenizer(text, "t", kVocab).status()); };
   EXPECT_THAT(refusal(""), HasSubstr("not valid JSON"));
@@ -274,7 +333,7 @@ TEST(HfTokenizerTest, JsonBombs) {
       {repeated("[", "0,", 20 << 20, "0]"), "JSON of more than 2000000 values"},
       {repeated("", "[", 20 << 20, ""), "JSON nests deeper than the limit of 32 levels"},
       {repeated("", "{\"a\":", 20 << 20, ""), "JSON nests deeper than the limit of 32 levels"},
-      {repeated("{\"a\":\"", "xxxxxxxx", 20 << 20, "\"}"), "there is no ByteLevel"},
+      {repeated("{\"a\":\"", "xxxxxxxx", 20 << 20, "\"}"), "model is missing"},
       {repeated("{\"a\":\"", "\\u00e9", 20 << 20, ""), "not valid JSON"},
       {repeated("{\"a\":1", "0000000000", 20 << 20, "}"), "not valid JSON"},
       {repeated("{", "\"a\":0,", 20 << 20, "\"b\":0}"), "the key \"a\" appears twice"},

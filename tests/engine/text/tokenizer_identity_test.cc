@@ -1,12 +1,15 @@
 // Whole token streams over 5 MB of made text against the Hugging Face tokenizers library, as hashes
-// (tests/reference/tokenizer_goldens.py).
+// (tests/reference/tokenizer_goldens.py, piece_goldens.py); pieces with scores against llama.cpp.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cstdio>
 #include <memory>
+#include <span>
 
 #include "absl/strings/str_format.h"
+#include "engine/model/gguf_file.h"
+#include "engine/model/gguf_tokenizer.h"
 #include "engine/model/hf_tokenizer.h"
 #include "engine/model/model.h"
 #include "tests/engine/text/corpus.h"
@@ -77,7 +80,18 @@ TEST_P(MadeTokenizerTest, Identical) {
   ExpectIdentical(GetParam(), *read->tokenizer);
 }
 
-INSTANTIATE_TEST_SUITE_P(Rules, MadeTokenizerTest, testing::Values("made_llama3", "made_nfc"));
+INSTANTIATE_TEST_SUITE_P(Rules, MadeTokenizerTest,
+                         testing::Values("made_llama3", "made_nfc", "made_pieces", "made_spans"));
+
+TEST(TokenizerIdentityTest, ScoredPieces) {
+  const std::string path = std::string(MEGAKERNEL_TEXT_GOLDENS) + "/tokenizers/made_scores.gguf";
+  const std::string bytes = ReadAll(path);
+  const auto file = GgufFile::Parse(std::as_bytes(std::span(bytes)), path);
+  ASSERT_TRUE(file.ok()) << file.status();
+  const auto tokenizer = ReadGgufTokenizer(*file);
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  ExpectIdentical("made_scores", **tokenizer);
+}
 
 }  // namespace
 }  // namespace megakernel
