@@ -6,20 +6,10 @@
 #include "engine/text/chat_continuation.h"
 #include "engine/text/chat_template.h"
 #include "engine/text/tokenizer.h"
+#include "server/chat_conversion.h"
 
 namespace megakernel {
 namespace {
-
-std::vector<ChatMessage> Messages(const v1::ChatPrompt& chat) {
-  std::vector<ChatMessage> messages;
-  messages.reserve(static_cast<std::size_t>(chat.messages_size()));
-  for (const v1::ChatMessage& message : chat.messages()) messages.push_back({message.role(), message.content()});
-  return messages;
-}
-
-bool AddGenerationPrompt(const v1::ChatPrompt& chat) {
-  return !chat.has_add_generation_prompt() || chat.add_generation_prompt();
-}
 
 // The template's refusal as an error of the field.
 absl::Status Refused(const absl::Status& status, const std::string& path) {
@@ -44,27 +34,7 @@ absl::Status PromptEncoder::CheckChat(const v1::ChatPrompt& chat, const std::str
   if (model_.chat_template() == nullptr) {
     return FieldError(path, "the model has no chat template; send text or tokens");
   }
-  if (chat.messages_size() == 0) return FieldError(absl::StrCat(path, ".messages"), "at least one message is needed");
-  if (chat.messages_size() > kMaxMessages) {
-    return FieldError(absl::StrCat(path, ".messages"),
-                      absl::StrCat(chat.messages_size(), " messages; at most ", kMaxMessages));
-  }
-  std::size_t total = 0;
-  for (int i = 0; i < chat.messages_size(); ++i) {
-    const v1::ChatMessage& message = chat.messages(i);
-    const std::string at = absl::StrCat(path, ".messages[", i, "]");
-    if (message.role().empty()) return FieldError(absl::StrCat(at, ".role"), "the role is missing");
-    if (message.content().size() > kMaxMessageBytes) {
-      return FieldError(absl::StrCat(at, ".content"),
-                        absl::StrCat(message.content().size(), " bytes; at most ", kMaxMessageBytes));
-    }
-    total += message.content().size();
-  }
-  if (total > kMaxTextBytes) {
-    return FieldError(absl::StrCat(path, ".messages"),
-                      absl::StrCat(total, " bytes of content; at most ", kMaxTextBytes));
-  }
-  return absl::OkStatus();
+  return CheckChatSizes(chat, path);
 }
 
 std::vector<TokenId> PromptEncoder::EncodeText(std::string_view text, bool at_start) const {
@@ -80,14 +50,16 @@ absl::StatusOr<std::vector<TokenId>> PromptEncoder::EncodeChat(const v1::ChatPro
     MK_ASSIGN_OR_RETURN(const std::string text, RenderChat(chat, path));
     return model_.tokenizer().Encode(text, true);
   }
+  MK_ASSIGN_OR_RETURN(const Chat converted, ConvertChat(chat, path));
   auto tokens =
-      ContinueChat(*model_.chat_template(), model_.tokenizer(), history, Messages(chat), AddGenerationPrompt(chat));
+      ContinueChat(*model_.chat_template(), model_.tokenizer(), history, converted.messages, converted.options);
   if (!tokens.ok()) return Refused(tokens.status(), path);
   return tokens;
 }
 
 absl::StatusOr<std::string> PromptEncoder::RenderChat(const v1::ChatPrompt& chat, const std::string& path) const {
-  auto text = model_.chat_template()->Render(Messages(chat), AddGenerationPrompt(chat));
+  MK_ASSIGN_OR_RETURN(const Chat converted, ConvertChat(chat, path));
+  auto text = model_.chat_template()->Render(converted.messages, converted.options);
   if (!text.ok()) return Refused(text.status(), path);
   return text;
 }

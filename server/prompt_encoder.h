@@ -16,8 +16,6 @@
 namespace megakernel {
 
 inline constexpr std::size_t kMaxTextBytes = 4 << 20;
-inline constexpr std::size_t kMaxMessageBytes = 1 << 20;
-inline constexpr int kMaxMessages = 1024;
 
 // Immutable; safe to use from many threads. `model` outlives it. Errors are InvalidArgument and name the field below
 // `path`, the place of the prompt in the request ("chat", "append.text").
@@ -28,7 +26,8 @@ class PromptEncoder {
   // Whether text at the start of a sequence gets a beginning-of-sequence token.
   bool adds_bos() const;
 
-  // Sizes, roles, and whether the model has a tokenizer or a chat template: everything that needs no encoding. Cheap.
+  // Sizes, roles, and whether the model has a tokenizer or a chat template: everything that needs no look into the
+  // text. Cheap.
   absl::Status CheckText(std::string_view text, const std::string& path) const;
   absl::Status CheckChat(const v1::ChatPrompt& chat, const std::string& path) const;
 

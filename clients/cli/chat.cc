@@ -14,6 +14,7 @@
 #include "clients/cli/line_reader.h"
 #include "clients/cli/prompt.h"
 #include "clients/cli/reply.h"
+#include "clients/cli/template_flags.h"
 
 namespace megakernel::cli {
 namespace {
@@ -31,6 +32,7 @@ constexpr HelpPage kPage = {
     "  megakernel chat\n"
     "  megakernel chat \"What is a page table?\" --system \"You are a patient teacher.\"\n"
     "  megakernel chat --temperature 0.8 --top-p 0.95 --max-tokens 200 --ttl 3600\n"
+    "  megakernel chat --template-args '{\"enable_thinking\": false}'   # Qwen3 without thinking\n"
     "  megakernel chat --session $id                     # go on with a session; it is kept on exit\n"
     "  printf 'Hi!\\nWhat did I say?\\n' | megakernel chat",
 };
@@ -206,6 +208,7 @@ int RunChat(const Arguments& arguments) {
   invocation.flags()->Text("session", "ID", "Go on with this session, and keep it on exit.", &options.session);
   invocation.flags()->Seconds("ttl", "The session expires after this time without a message. Default: the server's.",
                               &options.ttl_seconds);
+  AddTemplateFlags(invocation.flags(), settings.mutable_chat());
   AddSamplingFlags(invocation.flags(), settings.mutable_sampling());
   AddStoppingFlags(invocation.flags(), settings.mutable_stopping());
   AddOutputFlags(invocation.flags(), settings.mutable_output());

@@ -14,8 +14,8 @@ namespace megakernel::cli {
 // Not thread-safe. Every function that fails leaves the conversation as it was, unless it says otherwise.
 class Conversation {
  public:
-  // `settings` holds what each request has besides its prompt and session: sampling, stopping, output. `system` may be
-  // empty. `client` and `interrupts` must outlive the conversation.
+  // `settings` holds what each request has besides its messages and session: sampling, stopping, output, and in `chat`
+  // tools and template arguments. `system` may be empty. `client` and `interrupts` must outlive the conversation.
   Conversation(client::Client* client, Interrupts* interrupts, v1::GenerateRequest settings, std::string system);
 
   // Makes the session. `ttl` is its idle time to live; zero: the server's default.

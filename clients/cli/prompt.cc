@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "clients/cli/template_flags.h"
 
 namespace megakernel::cli {
 namespace {
@@ -31,12 +32,30 @@ absl::Status AddTokens(const std::string& text, v1::TokenIds* tokens) {
 
 }  // namespace
 
+bool PromptFlags::IsChat() const {
+  return chat || !system.empty() || conversation.messages_size() > 0 || conversation.continue_final_message() ||
+         conversation.tools_size() > 0 || conversation.has_template_arguments();
+}
+
 void AddPromptFlags(FlagSet* flags, PromptFlags* prompt, bool with_tokens) {
   flags->Group("Prompt");
   flags->Switch("chat", "Send the prompt as a user's message, in the model's chat format.", &prompt->chat);
   flags->Text("system", "TEXT", "Start the conversation with this system message. Implies --chat.", &prompt->system);
   flags->Value("message", "ROLE=TEXT", "Add a message; may be repeated, and PROMPT comes after them. Implies --chat.",
                [prompt](const std::string& text) { return AddMessage(text, &prompt->conversation); });
+  flags->Value("messages", "FILE",
+               "Add the messages of a JSON list, as OpenAI's API writes them, tool calls and results included. Implies "
+               "--chat.",
+               [prompt](const std::string& path) {
+                 std::string text;
+                 const absl::Status status = ReadFile(path, &text);
+                 return status.ok() ? AddJsonMessages(text, &prompt->conversation) : status;
+               });
+  flags->Switch("continue-final", "The model goes on with the last message instead of answering it. Implies --chat.",
+                [prompt](bool on) { prompt->conversation.set_continue_final_message(on); });
+  flags->Switch("generation-prompt", "End the prompt where the assistant starts to speak. Default: on.",
+                [prompt](bool on) { prompt->conversation.set_add_generation_prompt(on); });
+  AddTemplateFlags(flags, &prompt->conversation);
   if (!with_tokens) return;
   flags->Value("tokens", "ID,ID,...", "Token ids instead of text. May be repeated.",
                [prompt](const std::string& text) { return AddTokens(text, &prompt->tokens); });

@@ -16,13 +16,14 @@ namespace megakernel::cli {
 struct PromptFlags {
   bool chat = false;
   std::string system;
-  v1::ChatPrompt conversation;  // --message
+  v1::ChatPrompt conversation;  // --message, --messages, and what the template gets besides
   v1::TokenIds tokens;          // --tokens
 
-  bool IsChat() const { return chat || !system.empty() || conversation.messages_size() > 0; }
+  bool IsChat() const;
 };
 
-// Declares --chat, --system, --message and, if `with_tokens`, --tokens. `prompt` must outlive `flags`.
+// Declares --chat, --system, --message, --messages, the template's flags and, if `with_tokens`, --tokens. `prompt` must
+// outlive `flags`.
 void AddPromptFlags(FlagSet* flags, PromptFlags* prompt, bool with_tokens);
 
 // The text to use: `positional`, or stdin if that is "-", or if nothing is given and stdin is not a terminal.

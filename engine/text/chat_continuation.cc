@@ -15,10 +15,10 @@ constexpr std::string_view kReply = "reply-7f3a9c41e5";
 
 // What `chat_template` renders after the first reply.
 absl::StatusOr<std::string> RenderAfterReply(const ChatTemplate& chat_template,
-                                             const std::vector<ChatMessage>& messages, bool add_generation_prompt) {
+                                             const std::vector<ChatMessage>& messages, const ChatOptions& options) {
   std::vector<ChatMessage> conversation = {{"user", "hello"}, {"assistant", std::string(kReply)}};
   conversation.insert(conversation.end(), messages.begin(), messages.end());
-  MK_ASSIGN_OR_RETURN(std::string text, chat_template.Render(conversation, add_generation_prompt));
+  MK_ASSIGN_OR_RETURN(std::string text, chat_template.Render(conversation, options));
   const std::size_t reply = text.find(kReply);
   if (reply == std::string::npos) {
     return absl::InvalidArgumentError("the model's chat template leaves out earlier replies: a session cannot go on");
@@ -42,9 +42,10 @@ std::size_t TerminatorTokensPresent(std::span<const TokenId> history, const std:
 absl::StatusOr<std::vector<TokenId>> ContinueChat(const ChatTemplate& chat_template, const Tokenizer& tokenizer,
                                                   std::span<const TokenId> history,
                                                   const std::vector<ChatMessage>& messages,
-                                                  bool add_generation_prompt) {
-  MK_ASSIGN_OR_RETURN(const std::string terminator, RenderAfterReply(chat_template, {}, false));
-  MK_ASSIGN_OR_RETURN(const std::string rest, RenderAfterReply(chat_template, messages, add_generation_prompt));
+                                                  const ChatOptions& options) {
+  const ChatOptions ended = {.tools = options.tools, .arguments = options.arguments};
+  MK_ASSIGN_OR_RETURN(const std::string terminator, RenderAfterReply(chat_template, {}, ended));
+  MK_ASSIGN_OR_RETURN(const std::string rest, RenderAfterReply(chat_template, messages, options));
   if (!rest.starts_with(terminator)) {
     return absl::InvalidArgumentError(
         "the model's chat template ends a reply differently once messages follow: a session cannot go on");

@@ -18,9 +18,10 @@ namespace megakernel {
 // The history is never rendered again: the template is asked for [user, assistant] and for the same with `messages`
 // added, and what follows the assistant's reply in the second is the continuation. InvalidArgument when the template
 // refuses the messages (an unknown role, two users in a row), or when it treats the two differently, so that there is
-// no continuation.
+// no continuation. `options` are those of the whole conversation; what the template writes before the first reply, as
+// most do with tools, is in the history or it is not.
 absl::StatusOr<std::vector<TokenId>> ContinueChat(const ChatTemplate& chat_template, const Tokenizer& tokenizer,
                                                   std::span<const TokenId> history,
-                                                  const std::vector<ChatMessage>& messages, bool add_generation_prompt);
+                                                  const std::vector<ChatMessage>& messages, const ChatOptions& options);
 
 }  // namespace megakernel

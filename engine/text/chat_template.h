@@ -2,8 +2,10 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 namespace megakernel {
@@ -25,6 +27,11 @@ struct ChatOptions {
   std::string tools = {};      // JSON list of the functions that the model may call
   std::string arguments = {};  // JSON object of further variables of the template, such as enable_thinking
 };
+
+// Whether `text` is a JSON object that can stand in ChatMessage::fields, in ChatOptions::arguments or in the list of
+// ChatOptions::tools. InvalidArgument says why not, without naming the text: not JSON, a member twice, an integer
+// beyond 64 bits, or beyond a limit of jinja/limits.h.
+absl::Status CheckJsonObject(std::string_view text);
 
 // Immutable after construction; safe to use from many threads.
 class ChatTemplate {

@@ -109,6 +109,12 @@ class JinjaTemplate final : public ChatTemplate {
 
 }  // namespace
 
+absl::Status CheckJsonObject(std::string_view text) {
+  const auto value = jinja::ParseJson(text);
+  if (!value.ok()) return value.status();
+  return value->IsDict() ? absl::OkStatus() : absl::InvalidArgumentError("not a JSON object");
+}
+
 absl::StatusOr<std::unique_ptr<ChatTemplate>> CreateJinjaTemplate(std::string_view source, TemplateTokens tokens) {
   absl::StatusOr<jinja::Body> body = jinja::Parse(source);
   if (!body.ok()) return body.status();
