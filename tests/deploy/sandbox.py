@@ -62,7 +62,7 @@ class Sandbox:
             self.port = self._await_port()
             self.pid = self._child()
         except BaseException:
-            self.kill()
+            self.__exit__()
             raise
 
     def _await_port(self):
