@@ -96,6 +96,12 @@ class Grpcurl(recipes.RecipeTest):
         self.assertIn(first[-1]['finished']['reason'], ['FINISH_REASON_STOP', 'FINISH_REASON_LENGTH'])
         self.assertEqual(tokens(first), tokens(self.objects('generate-chat')))
 
+    def test_recipe_generate_tools(self):
+        rendered, *events = self.objects('generate-tools')
+        self.assertIn('<|im_start|>tool\n{"temp": 21.5}<|im_end|>\n', rendered['text'])
+        self.assertEqual(events[0]['started']['prompt_tokens'], len(rendered['token_ids']))
+        self.assertIn('finished', events[-1])
+
     def test_recipe_generate_tokens(self):
         events = self.objects('generate-tokens')
         self.assertEqual(len(tokens(events)), 4)
