@@ -83,7 +83,7 @@ class Image(unittest.TestCase):
         self.assertEqual(self.config['StopSignal'], 'SIGTERM')
         kind, *health = self.config['Healthcheck']['Test']
         self.assertEqual(kind, 'CMD')
-        with self.start(*self.model_flags(), '--listen', '127.0.0.1:0') as server:
+        with self.start(*self.model_flags(), '--listen', '0.0.0.0:0') as server:
             self.assertEqual(server.status('Uid').split()[0], self.config['User'].split(':')[0])
             self.assertNotEqual(server.status('Uid').split()[0], '0')
             self.assertEqual(int(server.status('CapEff'), 16), 0)
@@ -105,15 +105,16 @@ class Image(unittest.TestCase):
             self.assertIn('shutdown done', server.text())
 
     def test_health_check_of_a_server_that_is_not_there(self):
-        with self.start(*self.model_flags(), '--listen', '127.0.0.1:0') as server:
+        with self.start(*self.model_flags(), '--listen', '0.0.0.0:0') as server:
             held, address = serving.refused_address()
             with held:
                 done = server.run('env', f'MEGAKERNEL_SERVER={address}', *self.config['Healthcheck']['Test'][1:])
             self.assertEqual(done.returncode, 1)
 
     def test_without_a_model_it_says_what_is_missing(self):
-        with self.assertRaisesRegex(AssertionError, r'status 2.*\n(.*\n)*.*/models/model\.gguf'):
-            self.start('--device', 'cpu', '--listen', '127.0.0.1:0')
+        with self.assertRaisesRegex(AssertionError, r'(?s)status 2.*/models/model\.gguf'):
+            with self.start('--device', 'cpu', '--listen', '0.0.0.0:0') as server:
+                server.await_health(*self.config['Healthcheck']['Test'][1:], '--server', f'127.0.0.1:{server.port}')
 
 
 if __name__ == '__main__':

@@ -98,7 +98,7 @@ class Sandbox:
             if self.process.poll() is not None:
                 break
             time.sleep(0.2)
-        raise AssertionError(f'not healthy: {done.stdout}{done.stderr}\n{self.text()}')
+        raise AssertionError(f'not healthy (status {self.process.poll()}): {done.stdout}{done.stderr}\n{self.text()}')
 
     def status(self, name):
         """A line of /proc/PID/status."""
