@@ -76,7 +76,10 @@ class Sandbox:
 
     def _child(self):
         with open(f'/proc/{self.process.pid}/task/{self.process.pid}/children') as children:
-            return int(children.read().split()[0])
+            pids = children.read().split()
+        if not pids:
+            raise AssertionError(f'it has ended (status {self.process.wait(STOP_LIMIT_S)}):\n{self.text()}')
+        return int(pids[0])
 
     def text(self):
         return os.pread(self.log.fileno(), 1 << 20, 0).decode()
