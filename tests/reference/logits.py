@@ -36,9 +36,12 @@ def read_dump(prefix: str):
 
 
 class TransformersModel:
-    """A checkpoint in transformers, float32 or bfloat16, every product at full precision."""
+    """A checkpoint in transformers, float32 or bfloat16, every product at full precision.
 
-    def __init__(self, checkpoint: str, dtype: str, device: str):
+    `extra` goes to from_pretrained: gguf_file names a GGUF file in the folder `checkpoint`.
+    """
+
+    def __init__(self, checkpoint: str, dtype: str, device: str, **extra):
         import torch
         from transformers import AutoModelForCausalLM
 
@@ -51,7 +54,8 @@ class TransformersModel:
         self.device = device
         types = {"fp32": torch.float32, "bf16": torch.bfloat16}
         self.model = AutoModelForCausalLM.from_pretrained(
-            checkpoint, dtype=types[dtype], local_files_only=True, attn_implementation="eager").to(device).eval()
+            checkpoint, dtype=types[dtype], local_files_only=True, attn_implementation="eager",
+            **extra).to(device).eval()
 
     def logits(self, sequences: list, chunk: int = 512) -> np.ndarray:
         """float32 rows of all sequences and positions; the prompt runs in chunks so that long contexts fit."""
@@ -72,6 +76,19 @@ class TransformersModel:
                     found[first + k] = row
             result.extend(found[p] for p in sequence["positions"])
         return np.stack(result)
+
+    def greedy(self, prompt: list, count: int):
+        """The prompt with `count` tokens after it, and the float32 rows that chose them."""
+        tokens, feed, cache, rows = list(prompt), list(prompt), None, []
+        for _ in range(count):
+            with self.torch.no_grad():
+                out = self.model(input_ids=self.torch.tensor([feed], device=self.device), past_key_values=cache,
+                                 use_cache=True)
+            cache = out.past_key_values
+            rows.append(out.logits[0, -1].float().cpu().numpy())
+            feed = [int(rows[-1].argmax())]
+            tokens += feed
+        return tokens, np.stack(rows)
 
 
 def compare(reference: np.ndarray, rows: np.ndarray) -> dict:

@@ -134,4 +134,13 @@ double RootMeanSquare(std::span<const double> values) {
   return std::sqrt(squares / static_cast<double>(values.size()));
 }
 
+double DeviationOfWorstPosition(std::span<const double> deviations) {
+  double mean = 0, square = 0;
+  for (const double deviation : deviations) {
+    mean += std::log(deviation) / static_cast<double>(deviations.size());
+    square += std::log(deviation) * std::log(deviation) / static_cast<double>(deviations.size());
+  }
+  return std::exp(mean + kWorstPosition * std::sqrt(std::max(square - mean * mean, 0.0)));
+}
+
 }  // namespace megakernel::test

@@ -52,6 +52,10 @@ constexpr double Gamma(double n) {
   return n * kFloatUnit / (1 - n * kFloatUnit);
 }
 
+// The deviation of a logit's error (the condition of a position) is taken as log-normal over positions: so many
+// deviations above the mean are passed by one of 30,000 positions; goldens have some thousand.
+inline constexpr double kWorstPosition = 4.0;
+
 // What an executor does to numbers.
 struct Arithmetic {
   bool integer_inputs = false;  // 16-bit integers into the layers' matrices
@@ -97,5 +101,7 @@ std::vector<std::vector<double>> ReferenceLogits(const reference::ModelView& mod
 // Root mean square of the difference, of each row.
 std::vector<double> RowErrors(const std::vector<std::vector<double>>& a, const std::vector<std::vector<double>>& b);
 double RootMeanSquare(std::span<const double> values);
+// From the deviations of some positions, the largest to be expected of many: kWorstPosition.
+double DeviationOfWorstPosition(std::span<const double> deviations);
 
 }  // namespace megakernel::test

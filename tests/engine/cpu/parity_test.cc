@@ -67,9 +67,6 @@ std::vector<Golden> ReadGoldens() {
 // Positions of the first golden at which the error is estimated: as many as the time allows, the last ones of these.
 constexpr std::int32_t kEstimatedLength = 64;
 constexpr std::int32_t kEstimatedRows = 24;
-// The condition of a position (a deviation of its logits' errors) is taken as log-normal over positions: 4 deviations
-// above the mean are passed by one of 30,000 positions, the goldens have 2,560.
-constexpr double kWorstPosition = 4.0;
 
 // Logits of the executor at the estimated positions against exact ones, and against what error_model.h says of its
 // arithmetic. Returns the estimated deviation of a logit's error at the worst position of the goldens.
@@ -94,12 +91,7 @@ double ExpectEstimatedErrors(const Model& model, test::Evaluator& evaluator, con
               error / estimate);
   EXPECT_LE(error, test::kSpread * estimate);
   EXPECT_GE(error, estimate / test::kSpread);
-  double mean = 0, square = 0;
-  for (const double deviation : estimates) {
-    mean += std::log(deviation) / kEstimatedRows;
-    square += std::log(deviation) * std::log(deviation) / kEstimatedRows;
-  }
-  return std::exp(mean + kWorstPosition * std::sqrt(square - mean * mean));
+  return test::DeviationOfWorstPosition(estimates);
 }
 
 void ExpectParity(bool fp32) {
