@@ -24,9 +24,9 @@ cd "$root"
 if [ ${#folders[@]} -eq 0 ]; then
   # The preset makes "no test" an error and prints what a failing test said.
   ctest --preset "$preset" --parallel "$jobs" "$@"
-  # A minute of fuzzing, where there is a fuzzer: five targets.
+  # A minute of fuzzing, where there is a fuzzer: ten targets.
   if [ "$preset" = cpu ] && compgen -G "/usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a" >/dev/null; then
-    "$root/tests/fuzz/run.sh" 12
+    "$root/tests/fuzz/run.sh" 6
   fi
 fi
 for folder in ${folders[@]+"${folders[@]}"}; do

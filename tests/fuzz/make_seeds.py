@@ -107,6 +107,46 @@ TEMPLATES = [
 ]
 
 
+def field(number, value):
+    """One field of a protobuf message."""
+    def varint(n):
+        out = b""
+        while n > 127:
+            out, n = out + bytes([n & 127 | 128]), n >> 7
+        return out + bytes([n])
+    if isinstance(value, float):
+        return varint(number << 3 | 5) + struct.pack("<f", value)
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    value = value.encode() if isinstance(value, str) else value
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def requests():
+    """GenerateRequests: the fields' numbers are those of proto/megakernel/v1."""
+    sampling = b"".join(field(n, x) for n, x in ((1, 0.7), (2, 40), (3, 0.9), (4, 0.1), (5, 1.1), (6, 0.5), (7, -0.5), (10, 7)))
+    lists = field(8, field(1, 300) + field(2, 5.0)) + field(9, bytes([3, 4, 5]))
+    stopping = field(1, 20) + field(2, 2) + field(3, "end") + field(4, b"\x03") + field(5, 1) + field(6, 1)
+    output = field(1, 0) + field(3, 2) + field(4, 1) + field(5, 0)
+    chat = field(1, field(1, "user") + field(2, "hello")) + field(2, 1)
+    return [field(1, "id") + field(2, "once") + field(5, sampling) + field(6, stopping) + field(7, output),
+            field(3, chat) + field(5, lists) + field(10, 4), field(4, field(1, bytes([3, 4, 5]))) + field(8, "ab") + field(9, 3),
+            field(2, "x") + field(5, field(1, float("nan"))), field(2, "x") + field(6, field(1, (1 << 64) - 1)),
+            field(4, field(1, b"\x80\x08")), field(1, "a\n"), b""]
+
+
+def session(tenant="default", page_tokens=4, num_tokens=9, kv_length=8):
+    names = b"m" + b"f 4" + tenant.encode()
+    pages = (kv_length + page_tokens - 1) // page_tokens if page_tokens else 0
+    head = b"MKSESSN\0" + struct.pack("<6IQ2I", 1, 1, 3, len(tenant), page_tokens, num_tokens, 32, kv_length, 0)
+    return head + names + bytes(4 * 9) + bytes(range(32)) * pages
+
+
+SERVER_CONFIGS = [{"model": {"path": "m.gguf"}, "executor": {"device": "cpu", "threads": "auto", "kv_memory": "512MiB"}},
+                  {"limits": {"max_context": 4096, "max_sequences": 8, "max_queue": 16, "session_ttl": "10m"}},
+                  {"executor": {"page_tokens": 257}}, {"limits": []}, {"nothing": {}}, []]
+
+
 def seeds():
     blocks = {1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 12: (256, 144), 13: (256, 176),
               14: (256, 210), 20: (32, 18), 30: (1, 2)}
@@ -124,6 +164,19 @@ def seeds():
                      (CONFIG, CONFIG | {"model_type": "llama", "architectures": None}, CONFIG | {"rope_scaling": None}, index,
                       generation, [1, 2.5e300, -7, "\ud83d\ude00", None, True, {"a": {"b": [[]]}}])] + [b"", b"{" * 50]
     yield "template", [t.encode() for t in TEMPLATES]
+    yield "text", [b"\x02\x03\x03end\x02the end of it", b"\x05\x04\xc3\xa9\xc3\xa9\x01\xc3\xa9\x00\xc3\xa9\xc3\xc3\xa9\xc3\xa9",
+                   b"\x04\x04aaab\x02ab\x01aaaaaab", b"\x03\x03\xef\xbf\xbd\x02ab\xff\xe2\x82", b"\x00\x08\xf0\x9f\x98\x80\xed\xa0\x80"]
+    yield "request", [b"\x01" + r for r in requests()] + [b"\x00" + r for r in requests()[:3]] + [
+        b"\x03" + field(1, field(1, 60) + field(2, 5)), b"\x03" + field(1, field(1, 1 << 63))]
+    yield "decode", [b"\x00\x02\x02\x05abcde\x03\x01\x08\x05\x03", b"\x00\x01\x02\x03\x0a\x0b\x0c\x03\x03\x20\x02 a\x06\x05\x02",
+                     b"\x02\x01\x00\x04text\x00\x00\x03\x00", b"\x0d\x01\x02\x10" + bytes(range(3, 19)) + b"\x03\x01\x40\x06",
+                     b"\x00\x01\x01\x05hello\x03\x45\x10\x07\x05\x63\x01\x01\x02hi\x03\x01\x05",
+                     b"\x00\x01\x12\x02\x05\x06\x07\x09\x03abc\x07\x04" + field(2, field(1, 3))]
+    yield "session_file", [b"\x01" + session(), b"\x01" + session(kv_length=7), b"\x01" + session(tenant="other"), b"\x00" + session(),
+                           b"\x01" + session(num_tokens=1 << 31), b"\x01" + session(page_tokens=0), b"\x00MKSESSN", b""]
+    yield "server_config", [json.dumps(x).encode() for x in SERVER_CONFIGS] + [
+        b"--model=x\n--device=fake\n--max-queue=3\n", b"--listen\n[::1]:7\n--no-reflection\n--kv-memory=4GiB\n",
+        b"--help\n", b'{"limits": {"max_queue": 1, "max_queue": 2}}', b"{} x"]
 
 
 for name, files in seeds():

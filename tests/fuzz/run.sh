@@ -16,7 +16,7 @@ if [ "${1:-}" = --evidence ]; then
   evidence=$root/tests/fuzz/evidence.json
   shift
 fi
-[ $# -gt 0 ] || set -- safetensors gguf tokenizer template config
+[ $# -gt 0 ] || set -- safetensors gguf tokenizer template config request decode session_file text server_config
 
 "$root/deploy/build.sh" fuzz "${@/#/fuzz_}"
 for name in "$@"; do
