@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "engine/core/request.h"
+#include "engine/model/family.h"
 
 namespace megakernel {
 namespace {
@@ -38,18 +39,6 @@ constexpr const char* kEngineFields[] = {
     "num_sequences",
 };
 
-const char* FamilyName(Family family) {
-  switch (family) {
-    case Family::kLlama:
-      return "llama";
-    case Family::kQwen2:
-      return "qwen2";
-    case Family::kQwen3:
-      return "qwen3";
-  }
-  return "";
-}
-
 // What a request gets that leaves a number out.
 void FillDefaults(const SamplingParams& defaults, v1::SamplingParameters& message) {
   message.set_temperature(defaults.temperature);
@@ -78,7 +67,7 @@ v1::GetModelResponse DescribeModel(const Model& model, const ExecutorInfo& execu
   v1::GetModelResponse response;
   const ModelConfig& config = model.config();
   response.set_name(config.name);
-  response.set_family(FamilyName(config.family));
+  response.set_family(std::string(FactsOf(config.family).name));
   response.set_identity(model.identity());
   response.set_vocab_size(config.vocab);
   response.set_max_context(limits.max_context);

@@ -10,10 +10,12 @@
 #include "engine/cpu/cpu_executor.h"
 #include "engine/cpu/processor_count.h"
 #include "engine/executor/fake_executor.h"
+#include "engine/model/family.h"
 #include "kernels/layout/kv_page.h"
 #include "server/byte_model.h"
 #include "server/memory_budget.h"
 #include "server/option_values.h"
+#include "server/weight_summary.h"
 #include "spdlog/spdlog.h"
 #if defined(MEGAKERNEL_CUDA)
 #include "engine/cuda/cuda_executor.h"
@@ -31,11 +33,13 @@ absl::StatusOr<std::unique_ptr<Model>> OpenModel(const ServerOptions& options) {
   const absl::Time start = absl::Now();
   MK_ASSIGN_OR_RETURN(std::unique_ptr<Model> model, LoadModel(options.model_path));
   const ModelConfig& config = model->config();
-  spdlog::info("model name=\"{}\" layers={} hidden={} q_heads={} kv_heads={} head_dim={} ffn={} vocab={} context={}",
-               config.name, config.num_layers, config.hidden, config.num_q_heads, config.num_kv_heads, config.head_dim,
-               config.ffn, config.vocab, config.max_context);
-  spdlog::info("model file=\"{}\" tensors=\"{}\" chat_template={} identity={:.12} open_ms={}", options.model_path,
-               HumanBytes(model->weight_bytes()), model->chat_template() != nullptr, model->identity(),
+  spdlog::info(
+      "model name=\"{}\" family={} layers={} hidden={} q_heads={} kv_heads={} head_dim={} ffn={} vocab={} context={}",
+      config.name, FactsOf(config.family).name, config.num_layers, config.hidden, config.num_q_heads,
+      config.num_kv_heads, config.head_dim, config.ffn, config.vocab, config.max_context);
+  spdlog::info("model file=\"{}\" tensors=\"{}\" types=\"{}\" tokenizer={} chat_template={} identity={:.12} open_ms={}",
+               options.model_path, HumanBytes(model->weight_bytes()), TensorTypeCounts(model->weights()),
+               model->has_tokenizer(), model->chat_template() != nullptr, model->identity(),
                absl::ToInt64Milliseconds(absl::Now() - start));
   return model;
 }
@@ -55,6 +59,7 @@ absl::StatusOr<std::unique_ptr<Executor>> MakeFake(const ServerOptions& options,
   const std::int64_t pages = options.max_sequences * layout::PagesFor(fake.max_context, fake.page_tokens);
   fake.num_pages = static_cast<std::int32_t>(std::min<std::int64_t>(pages, kFakeMaxPages));
   fake.step_time = options.fake_step_time;
+  fake.stall_after_steps = static_cast<std::uint64_t>(options.fake_stall_after);
   return std::make_unique<FakeExecutor>(std::move(fake));
 }
 
