@@ -1,8 +1,8 @@
 #include "clients/cli/template_flags.h"
 
+#include <cstddef>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "absl/strings/str_cat.h"
 #include "google/protobuf/util/json_util.h"
@@ -115,11 +115,12 @@ absl::Status SetTools(const std::string& json, v1::ChatPrompt* chat) {
 }
 
 absl::Status ReadFile(const std::string& path, std::string* text) {
-  const std::ifstream file(path, std::ios::binary);
-  std::ostringstream contents;
-  if (file.is_open()) contents << file.rdbuf();
-  if (!file.is_open() || contents.bad()) return absl::InvalidArgumentError(absl::StrCat("cannot read '", path, "'"));
-  *text = contents.str();
+  std::ifstream file(path, std::ios::binary);
+  char part[1 << 16];
+  text->clear();
+  while (file.read(part, sizeof(part)) || file.gcount() > 0)
+    text->append(part, static_cast<std::size_t>(file.gcount()));
+  if (!file.is_open() || file.bad()) return absl::InvalidArgumentError(absl::StrCat("cannot read '", path, "'"));
   return absl::OkStatus();
 }
 

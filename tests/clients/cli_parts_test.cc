@@ -9,6 +9,7 @@
 #include "clients/cli/flags.h"
 #include "clients/cli/generation_flags.h"
 #include "clients/cli/prompt.h"
+#include "clients/cli/template_flags.h"
 #include "google/protobuf/descriptor.h"
 
 namespace megakernel::cli {
@@ -180,6 +181,62 @@ TEST(JsonTest, MessagesKeepTheNamesOfTheProto) {
   response.mutable_delta()->add_token_ids(5);
   EXPECT_EQ(ToJson(response),
             "{\"delta\":{\"index\":0,\"token_ids\":[5],\"text\":\"\",\"logprobs\":[],\"prompt_logprobs\":[]}}");
+}
+
+TEST(TemplateFlagsTest, MessagesAsOpenAiWritesThem) {
+  v1::ChatPrompt chat;
+  const absl::Status status = AddJsonMessages(
+      R"([{"role": "user", "content": "Hi", "name": "Ann"},
+          {"role": "assistant", "content": null, "reasoning_content": "hm", "weight": 0, "tool_calls": [
+            {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{\"z\": 1, \"a\": 2.0}"}},
+            {"function": {"name": "g", "arguments": {"z": 1, "a": 2.0}}}, {"function": {"name": "h"}}]},
+          {"role": "tool", "content": "7", "tool_call_id": "c1"}])",
+      &chat);
+  ASSERT_TRUE(status.ok()) << status;
+  ASSERT_EQ(chat.messages_size(), 3);
+  EXPECT_EQ(chat.messages(0).role(), "user");
+  EXPECT_EQ(chat.messages(0).content(), "Hi");
+  EXPECT_EQ(chat.messages(0).name(), "Ann");
+  EXPECT_EQ(chat.messages(0).fields(), "");
+  const v1::ChatMessage& assistant = chat.messages(1);
+  EXPECT_EQ(assistant.content(), "");
+  EXPECT_EQ(assistant.fields(), R"({"content":null,"weight":0})");
+  EXPECT_EQ(assistant.reasoning_content(), "hm");
+  ASSERT_EQ(assistant.tool_calls_size(), 3);
+  EXPECT_EQ(assistant.tool_calls(0).id(), "c1");
+  EXPECT_EQ(assistant.tool_calls(0).name(), "f");
+  EXPECT_EQ(assistant.tool_calls(0).arguments(), R"({"z": 1, "a": 2.0})");
+  EXPECT_EQ(assistant.tool_calls(1).arguments(), R"({"z":1,"a":2.0})") << "in the order given";
+  EXPECT_EQ(assistant.tool_calls(2).arguments(), "{}");
+  EXPECT_EQ(chat.messages(2).tool_call_id(), "c1");
+}
+
+TEST(TemplateFlagsTest, BadMessagesAreNamed) {
+  const auto refusal = [](const std::string& json) {
+    v1::ChatPrompt chat;
+    return std::string(AddJsonMessages(json, &chat).message());
+  };
+  EXPECT_EQ(refusal("{}"), "expected a JSON list");
+  EXPECT_EQ(refusal("[1]"), "expected a JSON list of objects");
+  for (const char* calls :
+       {"7", "[7]", "[{}]", R"([{"function": {"name": 1}}])", R"([{"type": "x", "function": {"name": "f"}}])",
+        R"([{"function": {"name": "f", "arguments": [1]}}])", R"([{"id": 1, "function": {"name": "f"}}])"}) {
+    EXPECT_EQ(refusal(R"([{"role": "user"}, {"role": "assistant", "tool_calls": )" + std::string(calls) + "}]"),
+              "message 1: tool_calls are not function calls with a name and arguments")
+        << calls;
+  }
+}
+
+TEST(TemplateFlagsTest, ToolsAndArguments) {
+  v1::ChatPrompt chat;
+  ASSERT_TRUE(SetTools(R"([{"b": 1, "a": {}}, {}])", &chat).ok());
+  ASSERT_EQ(chat.tools_size(), 2);
+  EXPECT_EQ(chat.tools(0), R"({"b":1,"a":{}})");
+  FlagSet flags;
+  AddTemplateFlags(&flags, &chat);
+  ASSERT_TRUE(flags.Parse({"--template-args", R"({"enable_thinking": false, "n": [1]})"}).ok());
+  EXPECT_FALSE(chat.template_arguments().fields().at("enable_thinking").bool_value());
+  EXPECT_TRUE(chat.template_arguments().fields().at("enable_thinking").has_bool_value());
 }
 
 }  // namespace
