@@ -18,6 +18,7 @@
 #include "engine/base/mutex.h"
 #include "engine/core/request.h"
 #include "engine/core/tenant_quota.h"
+#include "server/trace_context.h"
 
 namespace megakernel {
 
@@ -34,6 +35,7 @@ std::string_view ScopeName(Scope scope);
 struct Caller {
   std::string tenant = kDefaultTenant;
   std::uint8_t scopes = 7;  // of Scope; default: all
+  TraceContext trace = {};  // of the call
 
   bool Has(Scope scope) const { return (scopes & static_cast<std::uint8_t>(scope)) != 0; }
   // PermissionDenied (SCOPE_MISSING) naming the scope.

@@ -11,13 +11,21 @@
 namespace megakernel {
 
 absl::StatusOr<Caller> IdentifyCaller(const grpc::ServerContextBase& context, const AccessControl* access) {
-  if (access == nullptr) return Caller();
-  std::vector<std::string_view> values;
-  const auto [first, last] = context.client_metadata().equal_range("authorization");
-  for (auto entry = first; entry != last; ++entry) {
-    values.emplace_back(entry->second.data(), entry->second.size());
+  const auto& metadata = context.client_metadata();
+  Caller caller;
+  if (access != nullptr) {
+    std::vector<std::string_view> values;
+    const auto [first, last] = metadata.equal_range("authorization");
+    for (auto entry = first; entry != last; ++entry) {
+      values.emplace_back(entry->second.data(), entry->second.size());
+    }
+    MK_ASSIGN_OR_RETURN(caller, access->Identify(values));
   }
-  return access->Identify(values);
+  if (metadata.count("traceparent") == 1) {
+    const grpc::string_ref value = metadata.find("traceparent")->second;
+    caller.trace = ParseTraceParent({value.data(), value.size()});
+  }
+  return caller;
 }
 
 absl::StatusOr<Caller> AuthorizeCaller(const grpc::ServerContextBase& context, const AccessControl* access,

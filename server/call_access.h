@@ -12,7 +12,7 @@ class ServerContextBase;
 
 namespace megakernel {
 
-// By the call's metadata. `access` null: nobody needs a token. Errors of AccessControl::Identify.
+// By the call's metadata; with its trace. `access` null: nobody needs a token. Errors of AccessControl::Identify.
 absl::StatusOr<Caller> IdentifyCaller(const grpc::ServerContextBase& context, const AccessControl* access);
 
 // The same, and the caller must have `scope`: SCOPE_MISSING.

@@ -17,6 +17,8 @@
 
 namespace megakernel {
 
+class SessionStore;
+
 // Prompts up to this size are encoded on the thread that has them (some 0.1 ms); longer ones in the task pool.
 inline constexpr std::size_t kInlinePromptBytes = 2048;
 
@@ -35,6 +37,7 @@ struct CallContext {
   absl::Duration write_timeout = absl::InfiniteDuration();
   RequestLog log = nullptr;               // may be null
   const AccessControl* access = nullptr;  // null: nobody needs a token
+  SessionStore* session_store = nullptr;  // null: sessions cannot be saved
   v1::GetModelResponse model_description = {};
 };
 

@@ -23,7 +23,10 @@ void DecodeCall::Start(absl::Time deadline, const absl::StatusOr<Caller>& caller
   if (caller.ok()) caller_ = *caller;
   {
     MutexLock lock(&mutex_);
-    if (caller.ok()) record_.tenant = caller->tenant;
+    if (caller.ok()) {
+      record_.tenant = caller->tenant;
+      record_.trace = caller->trace;
+    }
     if (!status.ok()) {
       outbox_.End(status);
       outbox_.Send();

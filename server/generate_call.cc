@@ -19,6 +19,7 @@ void GenerateCall::Start(const v1::GenerateRequest& request, absl::Time deadline
   {
     MutexLock lock(&mutex_);
     record_.tenant = caller->tenant;
+    record_.trace = caller->trace;
   }
   if (absl::Status status = caller->Require(Scope::kInfer); !status.ok()) return Fail(std::move(status));
   if (!request.session_id().empty()) {

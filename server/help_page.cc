@@ -33,6 +33,7 @@ The file is one JSON object of groups, comments allowed; errors name the file an
 Signals
   SIGTERM, SIGINT  health turns to NOT_SERVING, new calls are refused with UNAVAILABLE, running ones may finish within
                    --drain-timeout. A second signal ends them at once.
+  SIGHUP           reads again what may change while the server runs: log level, certificate, tokens.
 
 Exit status
   0  served until a signal

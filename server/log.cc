@@ -29,12 +29,14 @@ std::string_view OrDash(const std::string& text) {
 void LogRequest(const RequestRecord& record) {
   const ErrorReason reason = ReasonOf(record.status);
   spdlog::info(
-      "request method={} tenant={} id={} session={} code={} reason={} operations={} prompt_tokens={} cached_tokens={} "
+      "request method={} tenant={} id={} trace={} parent={} session={} code={} reason={} operations={} "
+      "prompt_tokens={} cached_tokens={} "
       "output_tokens={} queue_ms={:.3f} prefill_ms={:.3f} decode_ms={:.3f} total_ms={:.3f}",
-      record.method, OrDash(record.tenant), OrDash(record.request_id), OrDash(record.session_id),
-      absl::StatusCodeToString(record.status.code()), reason == ErrorReason::kUnspecified ? "-" : ReasonName(reason),
-      record.operations, record.prompt_tokens, record.cached_tokens, record.output_tokens, Ms(record.queue),
-      Ms(record.prefill), Ms(record.decode), Ms(record.total));
+      record.method, OrDash(record.tenant), OrDash(record.request_id), OrDash(record.trace.trace_id),
+      OrDash(record.trace.parent_id), OrDash(record.session_id), absl::StatusCodeToString(record.status.code()),
+      reason == ErrorReason::kUnspecified ? "-" : ReasonName(reason), record.operations, record.prompt_tokens,
+      record.cached_tokens, record.output_tokens, Ms(record.queue), Ms(record.prefill), Ms(record.decode),
+      Ms(record.total));
 }
 
 void StartLog(const std::string& level) {

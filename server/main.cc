@@ -7,6 +7,7 @@
 #include "server/loading.h"
 #include "server/log.h"
 #include "server/model_description.h"
+#include "server/operations.h"
 #include "server/security.h"
 #include "server/server.h"
 #include "server/shutdown.h"
@@ -20,7 +21,7 @@ constexpr int kExitOk = 0;
 constexpr int kExitFailure = 1;
 constexpr int kExitUsage = 2;
 
-int Serve(const ServerOptions& options) {
+int Serve(const ServerOptions& options, const std::vector<std::string>& arguments) {
   StartLog(options.log_level);
   BlockSignals();
   spdlog::info("megakernel-server version={}", VersionText());
@@ -28,6 +29,11 @@ int Serve(const ServerOptions& options) {
   if (!security.ok()) {
     std::fprintf(stderr, "megakernel-server: %s\n", std::string(security.status().message()).c_str());
     return absl::IsUnavailable(security.status()) ? kExitFailure : kExitUsage;
+  }
+  auto store = OpenSessionStore(options);
+  if (!store.ok()) {
+    std::fprintf(stderr, "megakernel-server: %s\n", std::string(store.status().message()).c_str());
+    return kExitUsage;
   }
   const ServerSettings settings = {.listen = options.listen,
                                    .insecure_listen = options.insecure_listen,
@@ -41,6 +47,7 @@ int Serve(const ServerOptions& options) {
                                                              ? options.max_connection_age
                                                              : absl::InfiniteDuration(),
                                    .max_request_bytes = options.max_request_size,
+                                   .session_store = *store,
                                    .log = LogRequest};
   SteadyClock clock;
   auto server = Server::Listen(settings, clock);
@@ -49,13 +56,22 @@ int Serve(const ServerOptions& options) {
     return absl::IsUnavailable(server.status()) ? kExitFailure : kExitUsage;
   }
   spdlog::info("listening address={} instance={}", (*server)->address(), (*server)->instance_id());
+  auto operations = Operations::Start(options, arguments, **server, **security);
+  if (!operations.ok()) {
+    std::fprintf(stderr, "megakernel-server: %s\n", std::string(operations.status().message()).c_str());
+    return absl::IsUnavailable(operations.status()) ? kExitFailure : kExitUsage;
+  }
   Loading loading(options, **server, clock, (*security)->quotas());
   if (const absl::Status loaded = AwaitLoaded(loading, **server); !loaded.ok()) {
     std::fprintf(stderr, "megakernel-server: %s\n", std::string(loaded.message()).c_str());
     return ReasonOf(loaded) == ErrorReason::kExecutorFailed ? kExitFailure : kExitUsage;
   }
-  const bool ended_well = RunUntilSignal(**server, loading.engine(), options.drain_timeout);
-  server->reset();  // before the engine
+  const bool ended_well = RunUntilSignal(**server, loading.engine(),
+                                         {.drain_delay = options.drain_delay,
+                                          .drain_timeout = options.drain_timeout,
+                                          .reload = [&operations] { (*operations)->Reload(); }});
+  operations->reset();  // before the server
+  server->reset();      // before the engine
   return ended_well ? kExitOk : kExitFailure;
 }
 
@@ -73,7 +89,7 @@ int Main(const std::vector<std::string>& arguments) {
       std::printf("megakernel-server %s\n", VersionText());
       return kExitOk;
     case CommandLine::Action::kServe:
-      return Serve(line->options);
+      return Serve(line->options, arguments);
   }
   return kExitUsage;
 }

@@ -191,6 +191,24 @@ std::vector<Option> MakeTable() {
        .help = "Idle time after which a session expires, unless CreateSession says otherwise.",
        .min = 1000,
        .max = 24 * kHourMs},
+      {.section = "Limits",
+       .flag = "session-dir",
+       .path = "limits.session_dir",
+       .value_name = "FOLDER",
+       .kind = K::kString,
+       .target = &O::session_dir,
+       .help =
+           "Where SaveSession writes and RestoreSession reads; made if it does not exist. Only the server may write "
+           "there. Without it sessions cannot be saved."},
+      {.section = "Limits",
+       .flag = "max-saved-sessions",
+       .path = "limits.max_saved_sessions",
+       .value_name = "N",
+       .kind = K::kInteger,
+       .target = &O::max_saved_sessions,
+       .help = "Saved sessions that one tenant may have.",
+       .min = 1,
+       .max = 1 << 20},
 
       {.section = "Server",
        .flag = "listen",
@@ -256,6 +274,35 @@ std::vector<Option> MakeTable() {
        .kind = K::kBool,
        .target = &O::reflection,
        .help = "Lets tools such as grpcurl ask for the API."},
+      {.section = "Server",
+       .flag = "metrics-listen",
+       .path = "server.metrics_listen",
+       .value_name = "HOST:PORT",
+       .kind = K::kString,
+       .target = &O::metrics_listen,
+       .help =
+           "Where Prometheus finds GET /metrics, over plain HTTP; 127.0.0.1:9464 where it runs on the same machine. "
+           "Without it there is none. There is nothing of prompts or outputs in it."},
+      {.section = "Server",
+       .flag = "admin-listen",
+       .path = "server.admin_listen",
+       .value_name = "HOST:PORT",
+       .kind = K::kString,
+       .target = &O::admin_listen,
+       .help =
+           "Where AdminService (GetLoad, Drain, Reload) and gRPC's channelz are served, unencrypted; only this "
+           "machine may reach the address (127.0.0.1:50052, unix:/run/megakernel/admin). Without it there are none."},
+      {.section = "Server",
+       .flag = "drain-delay",
+       .path = "server.drain_delay",
+       .value_name = "TIME",
+       .kind = K::kDuration,
+       .target = &O::drain_delay,
+       .help =
+           "After SIGTERM or SIGINT: how long calls still come in while health says NOT_SERVING, for load balancers "
+           "to notice.",
+       .min = 0,
+       .max = kHourMs},
       {.section = "Server",
        .flag = "drain-timeout",
        .path = "server.drain_timeout",
@@ -340,6 +387,17 @@ std::vector<Option> MakeTable() {
        .help = "How long each step of the fake device takes.",
        .min = 0,
        .max = 60 * 1000},
+
+      {.section = "Fake device",
+       .flag = "fake-stall-after",
+       .path = "fake.stall_after",
+       .value_name = "N",
+       .kind = K::kInteger,
+       .target = &O::fake_stall_after,
+       .help = "The fake device stands still after this many steps, to try what happens then; the warm-up takes two or "
+               "three. 0: never.",
+       .min = 0,
+       .max = std::int64_t{1} << 40},
 
       {.section = "Configuration",
        .flag = "config",

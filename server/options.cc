@@ -180,6 +180,13 @@ absl::Status CheckOptions(const ServerOptions& options) {
   if (const auto address = ParseListenAddress(options.listen); !address.ok()) {
     return absl::InvalidArgumentError(absl::StrCat("--listen: ", address.status().message()));
   }
+  for (const auto& [flag, text] :
+       {std::pair("--metrics-listen", &options.metrics_listen), std::pair("--admin-listen", &options.admin_listen)}) {
+    if (text->empty()) continue;
+    if (const auto address = ParseListenAddress(*text); !address.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat(flag, ": ", address.status().message()));
+    }
+  }
   return absl::OkStatus();
 }
 

@@ -40,6 +40,8 @@ struct ServerOptions {
   std::int64_t max_queue = 256;
   std::int64_t max_sessions = 1024;
   absl::Duration session_ttl = absl::Minutes(10);
+  std::string session_dir;
+  std::int64_t max_saved_sessions = 1000;
 
   std::string listen = "127.0.0.1:50051";
   bool insecure_listen = false;
@@ -49,6 +51,9 @@ struct ServerOptions {
   std::string auth_tokens;
   bool share_across_tenants = false;
   bool reflection = true;
+  std::string metrics_listen;
+  std::string admin_listen;
+  absl::Duration drain_delay = absl::ZeroDuration();
   absl::Duration drain_timeout = absl::Seconds(15);
   std::int64_t stream_buffer = 4096;
   absl::Duration write_timeout = absl::Seconds(30);
@@ -59,6 +64,7 @@ struct ServerOptions {
   std::string log_level = "info";
 
   absl::Duration fake_step_time = absl::ZeroDuration();
+  std::int64_t fake_stall_after = 0;
 };
 
 // How the text of an option becomes its value.

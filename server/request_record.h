@@ -8,12 +8,14 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "engine/core/token_stream.h"
+#include "server/trace_context.h"
 
 namespace megakernel {
 
 struct RequestRecord {
   const char* method = "";
   std::string tenant{};      // empty when the caller is not known
+  TraceContext trace{};      // empty when the caller sent none, or is not known
   std::string request_id{};  // empty when the request was refused before it had one, and for Decode
   std::string session_id{};  // empty when none was used
   absl::Status status{};     // as the client got it, or would have

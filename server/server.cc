@@ -1,9 +1,7 @@
 #include "server/server.h"
 
-#include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
-#include <grpcpp/impl/server_builder_option.h>
 
 #include <algorithm>
 #include <atomic>
@@ -14,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
+#include "server/builder_plugins.h"
 #include "server/call_context.h"
 #include "server/inference_service.h"
 #include "server/listen_address.h"
@@ -33,22 +32,6 @@ constexpr int kEncodingThreads = 2;
 
 constexpr const char* kServiceNames[] = {"", "megakernel.v1.InferenceService", "megakernel.v1.SessionService"};
 
-// Switches reflection on or off for one server. Where the reflection library is linked whole it adds itself to every
-// server of the process; where it is not, nobody does.
-class ReflectionOption final : public grpc::ServerBuilderOption {
- public:
-  explicit ReflectionOption(bool enabled) : enabled_(enabled) {}
-  void UpdateArguments(grpc::ChannelArguments*) override {}
-  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
-    auto reflection = std::make_unique<grpc::reflection::ProtoServerReflectionPlugin>();
-    std::erase_if(*plugins, [&](const auto& plugin) { return plugin->name() == reflection->name(); });
-    if (enabled_) plugins->push_back(std::move(reflection));
-  }
-
- private:
-  const bool enabled_;
-};
-
 // gRPC takes its largest int for "never".
 int Milliseconds(absl::Duration duration) {
   return static_cast<int>(std::min<std::int64_t>(absl::ToInt64Milliseconds(duration), INT_MAX));
@@ -63,7 +46,7 @@ void Configure(const ServerSettings& settings, grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, Milliseconds(settings.max_connection_age));
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinPingIntervalMs);
-  builder.SetOption(std::make_unique<ReflectionOption>(settings.reflection));
+  builder.SetOption(std::make_unique<BuilderPlugins>(settings.reflection, /*channelz=*/false));
 }
 
 }  // namespace
@@ -92,7 +75,9 @@ struct Server::State {
   ListenAddress address;
   std::shared_ptr<grpc::ServerCredentials> credentials;
   int port = 0;
+  CallCounts counts;
   std::atomic<bool> draining{false};
+  std::atomic<bool> failed{false};
   bool stopped = false;
   std::unique_ptr<grpc::Server> server;
 };
@@ -140,8 +125,13 @@ void Server::Serve(Engine& engine, const ServingLimits& limits) {
                       .instance_id = state.instance_id,
                       .default_sampling = ServedDefaults(engine.model().config().sampling, engine.info()),
                       .write_timeout = state.settings.write_timeout,
-                      .log = state.settings.log,
+                      .log =
+                          [&state](const RequestRecord& record) {
+                            state.counts.Add(record);
+                            if (state.settings.log) state.settings.log(record);
+                          },
                       .access = state.settings.access,
+                      .session_store = state.settings.session_store.get(),
                       .model_description = DescribeModel(engine.model(), engine.info(), limits, state.instance_id)});
   state.gate.Open(*state.calls);
   SetServing(true);
@@ -172,6 +162,7 @@ void Server::SetServing(bool serving) {
 }
 
 void Server::Fail() {
+  state_->failed.store(true);
   state_->draining.store(true);
   SetServing(false);
 }
@@ -196,10 +187,32 @@ void Server::Stop(absl::Time deadline) {
   state_->server->Shutdown(absl::ToChronoTime(deadline));
   state_->server->Wait();
   state_->streams.Stop();
+  if (state_->settings.session_store != nullptr) state_->settings.session_store->Stop();
 }
 
 WriteLatency& Server::write_latency() {
   return state_->write_latency;
+}
+
+ServerLoad Server::load() const {
+  ServerLoad load{.state = ServerLoad::State::kServing, .open_calls = static_cast<std::int64_t>(open_calls())};
+  if (state_->failed.load()) {
+    load.state = ServerLoad::State::kFailed;
+  } else if (state_->draining.load()) {
+    load.state = ServerLoad::State::kDraining;
+  } else if (engine() == nullptr) {
+    load.state = ServerLoad::State::kLoading;
+  }
+  return load;
+}
+
+const Engine* Server::engine() const {
+  const CallContext* const calls = state_->gate.calls();
+  return calls == nullptr ? nullptr : &calls->engine;
+}
+
+const CallCounts& Server::call_counts() const {
+  return state_->counts;
 }
 
 std::size_t Server::open_calls() const {

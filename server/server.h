@@ -10,8 +10,10 @@
 #include "engine/base/clock.h"
 #include "engine/core/engine.h"
 #include "server/access.h"
+#include "server/call_counts.h"
 #include "server/model_description.h"
 #include "server/request_record.h"
+#include "server/session_store.h"
 #include "server/tls_files.h"
 #include "server/write_latency.h"
 
@@ -37,7 +39,14 @@ struct ServerSettings {
   // Larger requests are refused by gRPC with RESOURCE_EXHAUSTED. The default holds 4 MiB of text or a million token
   // ids.
   std::int64_t max_request_bytes = 16 << 20;
+  std::shared_ptr<SessionStore> session_store = nullptr;  // null: sessions cannot be saved
   RequestLog log = nullptr;  // called when a Generate or Decode call has ended; on threads that must not wait
+};
+
+struct ServerLoad {
+  enum class State { kLoading, kServing, kDraining, kFailed };
+  State state = State::kLoading;
+  std::int64_t open_calls = 0;
 };
 
 // Life: Listen (health NOT_SERVING, every call is refused with STARTING) -> Serve (SERVING) -> Drain -> WaitCalls ->
@@ -82,6 +91,11 @@ class Server {
   WriteLatency& write_latency();
   // Generate and Decode calls that are open.
   std::size_t open_calls() const;
+  ServerLoad load() const;
+  // Null before Serve.
+  const Engine* engine() const;
+  // Of Generate and Decode.
+  const CallCounts& call_counts() const;
 
  private:
   struct State;

@@ -24,6 +24,17 @@ class SessionService final : public v1::SessionService::CallbackService {
                                             v1::RollbackSessionResponse* response) override;
   grpc::ServerUnaryReactor* DeleteSession(grpc::CallbackServerContext* context, const v1::DeleteSessionRequest* request,
                                           v1::DeleteSessionResponse* response) override;
+  grpc::ServerUnaryReactor* SaveSession(grpc::CallbackServerContext* context, const v1::SaveSessionRequest* request,
+                                        v1::SaveSessionResponse* response) override;
+  grpc::ServerUnaryReactor* RestoreSession(grpc::CallbackServerContext* context,
+                                           const v1::RestoreSessionRequest* request,
+                                           v1::RestoreSessionResponse* response) override;
+  grpc::ServerUnaryReactor* ListSavedSessions(grpc::CallbackServerContext* context,
+                                              const v1::ListSavedSessionsRequest* request,
+                                              v1::ListSavedSessionsResponse* response) override;
+  grpc::ServerUnaryReactor* DeleteSavedSession(grpc::CallbackServerContext* context,
+                                               const v1::DeleteSavedSessionRequest* request,
+                                               v1::DeleteSavedSessionResponse* response) override;
 
  private:
   const CallGate& gate_;

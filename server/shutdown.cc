@@ -28,6 +28,7 @@ sigset_t Signals() {
   sigemptyset(&set);
   sigaddset(&set, SIGINT);
   sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGHUP);
   sigaddset(&set, kFailureSignal);
   return set;
 }
@@ -38,6 +39,14 @@ int WaitSignal(absl::Duration timeout) {
   const timespec limit = absl::ToTimespec(timeout);
   const int signal = sigtimedwait(&set, nullptr, &limit);
   return signal > 0 ? signal : 0;
+}
+
+// The same, SIGHUP aside: there is no time to reload any more.
+int WaitEnd(absl::Duration timeout) {
+  const absl::Time deadline = absl::Now() + timeout;
+  int signal = SIGHUP;
+  while (signal == SIGHUP) signal = WaitSignal(std::max(absl::ZeroDuration(), deadline - absl::Now()));
+  return signal;
 }
 
 // From here on the process ends within `limit`, whatever hangs.
@@ -54,12 +63,18 @@ void LimitRemainingLife(absl::Duration limit) {
 bool WaitForCalls(Server& server, absl::Time deadline) {
   while (!server.WaitCalls(std::min(deadline, absl::Now()))) {
     if (absl::Now() >= deadline) return false;
-    if (WaitSignal(absl::Milliseconds(20)) != 0) {
+    if (WaitEnd(absl::Milliseconds(20)) != 0) {
       spdlog::warn("shutdown second signal: ending at once open_calls={}", server.open_calls());
       return false;
     }
   }
   return true;
+}
+
+// Health says NOT_SERVING, calls still come in. False when a second signal came.
+bool WaitForBalancers(Server& server, absl::Duration delay) {
+  server.SetServing(false);
+  return delay == absl::ZeroDuration() || WaitEnd(delay) == 0;
 }
 
 }  // namespace
@@ -76,7 +91,8 @@ absl::Status AwaitLoaded(const Loading& loading, Server& server) {
       if (signal != 0) kill(getpid(), signal);  // for whoever serves next
       return *result;
     }
-    if (signal == 0 || signal == kFailureSignal) continue;  // a failure has a result soon
+    // A failure has a result soon, and what is reloaded is only being loaded.
+    if (signal == 0 || signal == kFailureSignal || signal == SIGHUP) continue;
     spdlog::info("shutdown reason={} while=loading", strsignal(signal));
     LimitRemainingLife(kHardExitMargin);
     server.Drain();
@@ -91,17 +107,22 @@ void NotifyFailure() {
   kill(getpid(), kFailureSignal);
 }
 
-bool RunUntilSignal(Server& server, Engine& engine, absl::Duration drain_timeout) {
+bool RunUntilSignal(Server& server, Engine& engine, const EndOptions& options) {
   int signal = 0;
-  while (signal == 0) signal = WaitSignal(absl::Hours(1));
+  while (signal == 0 || signal == SIGHUP) {
+    signal = WaitSignal(absl::Hours(1));
+    if (signal == SIGHUP) options.reload();
+  }
   const bool failed = signal == kFailureSignal;
-  if (failed) drain_timeout = kFailedStreamsTime;
-  LimitRemainingLife(drain_timeout + (failed ? kFailedExitMargin : kHardExitMargin));
+  const absl::Duration drain_delay = failed ? absl::ZeroDuration() : options.drain_delay;
+  absl::Duration drain_timeout = failed ? kFailedStreamsTime : options.drain_timeout;
+  LimitRemainingLife(drain_delay + drain_timeout + (failed ? kFailedExitMargin : kHardExitMargin));
   spdlog::info("shutdown reason={} open_calls={} drain_timeout_ms={}", failed ? "executor_failed" : strsignal(signal),
                server.open_calls(), absl::ToInt64Milliseconds(drain_timeout));
   const EngineStats stats = engine.Stats();
   spdlog::info("shutdown in_use sequences={} waiting={} sessions={} pages={}", stats.sequences_running,
                stats.requests_waiting, stats.sessions, stats.pages_used);
+  if (!WaitForBalancers(server, drain_delay)) drain_timeout = absl::ZeroDuration();
   server.Drain();
   if (!WaitForCalls(server, absl::Now() + drain_timeout)) {
     spdlog::warn("shutdown ending open_calls={}", server.open_calls());

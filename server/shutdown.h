@@ -1,6 +1,8 @@
 // The end of a server: signals, draining, and a limit to how long it may take.
 #pragma once
 
+#include <functional>
+
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "engine/core/engine.h"
@@ -9,7 +11,8 @@
 
 namespace megakernel {
 
-// Blocks SIGINT, SIGTERM and the signal of NotifyFailure in this thread and those that it starts. Call first in main.
+// Blocks SIGINT, SIGTERM, SIGHUP and the signal of NotifyFailure in this thread and those that it starts. Call first in
+// main.
 void BlockSignals();
 
 // Ends RunUntilSignal as a failure. Any thread; once the executor has failed.
@@ -19,9 +22,15 @@ void NotifyFailure();
 // served yet, and reading a model cannot be interrupted.
 absl::Status AwaitLoaded(const Loading& loading, Server& server);
 
-// Serves until a signal, then drains: new work is refused, what runs may go on for `drain_timeout`; a second signal
+struct EndOptions {
+  absl::Duration drain_delay;            // NOT_SERVING, and calls still come in
+  absl::Duration drain_timeout;          // then: what runs may go on
+  std::function<void()> reload = [] {};  // on SIGHUP
+};
+
+// Serves until SIGINT or SIGTERM, then ends in order: delay, drain, what is left ends with DRAINING; a second signal
 // ends it at once. Ends the process with status 1 if even that does not come to an end. False when the executor has
 // failed.
-bool RunUntilSignal(Server& server, Engine& engine, absl::Duration drain_timeout);
+bool RunUntilSignal(Server& server, Engine& engine, const EndOptions& options);
 
 }  // namespace megakernel

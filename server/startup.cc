@@ -59,6 +59,7 @@ absl::StatusOr<std::unique_ptr<Executor>> MakeFake(const ServerOptions& options,
   const std::int64_t pages = options.max_sequences * layout::PagesFor(fake.max_context, fake.page_tokens);
   fake.num_pages = static_cast<std::int32_t>(std::min<std::int64_t>(pages, kFakeMaxPages));
   fake.step_time = options.fake_step_time;
+  fake.stall_after_steps = static_cast<std::uint64_t>(options.fake_stall_after);
   return std::make_unique<FakeExecutor>(std::move(fake));
 }
 

@@ -9,11 +9,16 @@ TaskPool::TaskPool(int num_threads) {
 }
 
 TaskPool::~TaskPool() {
+  Finish();
+}
+
+void TaskPool::Finish() {
   {
     MutexLock lock(&mutex_);
     stopping_ = true;
   }
   for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
 }
 
 void TaskPool::Post(std::function<void()> task) {

@@ -15,12 +15,14 @@ namespace megakernel {
 class TaskPool {
  public:
   explicit TaskPool(int num_threads);
-  // Runs what was posted, then joins.
+  // Finish().
   ~TaskPool();
   TaskPool(const TaskPool&) = delete;
   TaskPool& operator=(const TaskPool&) = delete;
 
   void Post(std::function<void()> task);
+  // Runs what was posted, then joins the threads. Idempotent; not for two threads at once.
+  void Finish();
 
  private:
   void Work();

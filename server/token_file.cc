@@ -134,8 +134,9 @@ class TokenFileReader {
     if (!tenants.is_object()) return Error("tenants", "an object { ... } is needed");
     for (const auto& [name, limits] : tenants.items()) {
       const std::string path = absl::StrCat("tenants.", name);
-      const bool known = std::any_of(set_.entries.begin(), set_.entries.end(),
-                                     [&name = name](const TokenSet::Entry& entry) { return entry.caller.tenant == name; });
+      const bool known =
+          std::any_of(set_.entries.begin(), set_.entries.end(),
+                      [&name = name](const TokenSet::Entry& entry) { return entry.caller.tenant == name; });
       if (!known) return Error(path, "no token is of this tenant");
       if (!limits.is_object()) return Error(path, "an object { ... } is needed");
       for (const auto& [key, value] : limits.items()) {

@@ -13,7 +13,7 @@ namespace {
 constexpr Command kCommands[] = {
     {"generate", "continue a prompt; streams the text", &RunGenerate},
     {"chat", "hold a conversation; its history stays on the server", &RunChat},
-    {"session", "create, get, list, fork, rollback or delete sessions", &RunSession},
+    {"session", "create, get, list, fork, roll back, delete, save or restore sessions", &RunSession},
     {"tokenize", "text to token ids", &RunTokenize},
     {"detokenize", "token ids to text", &RunDetokenize},
     {"model", "what the server serves and what it can do", &RunModel},

@@ -13,19 +13,26 @@ namespace megakernel::cli {
 namespace {
 
 constexpr HelpPage kPage = {
-    "megakernel session [flags] create | get ID | list | fork ID | rollback ID LENGTH | delete ID...",
+    "megakernel session [flags] create | get ID | list | fork ID | rollback ID LENGTH | delete ID... |\n"
+    "                   save ID NAME | restore NAME | saved | forget NAME...",
     "Sessions are sequences of tokens whose keys and values stay on the server between calls.\n"
     "  create    makes an empty session and prints its id\n"
     "  get       prints one session; --tokens adds its token ids\n"
     "  list      prints all sessions, oldest first\n"
     "  fork      makes a session that shares the first tokens of another (all of them, or --length), prints its id\n"
     "  rollback  keeps the first LENGTH tokens and drops the rest\n"
-    "  delete    deletes sessions; what runs on them is cancelled",
+    "  delete    deletes sessions; what runs on them is cancelled\n"
+    "  save      writes a session to the server's disk; it replaces what was saved under the name\n"
+    "  restore   makes a session from a saved one, prints its id\n"
+    "  saved     prints what is saved\n"
+    "  forget    deletes saved sessions",
     "  id=$(megakernel session create --ttl 3600)\n"
     "  megakernel generate --session $id \"Once upon a time\" --max-tokens 40\n"
     "  megakernel session get $id\n"
     "  other=$(megakernel session fork $id --length 4)\n"
     "  megakernel session rollback $id 4\n"
+    "  megakernel session save $id story\n"
+    "  megakernel generate --session $(megakernel session restore story) \"And then\"\n"
     "  megakernel session list --json\n"
     "  megakernel session delete $id $other",
 };
@@ -140,6 +147,47 @@ int Delete(const Invocation& invocation, client::Client* client, const std::vect
   return exit_status;
 }
 
+int Save(const Invocation& invocation, client::Client* client, const std::string& id, const std::string& name) {
+  v1::SaveSessionRequest request;
+  request.set_session_id(id);
+  request.set_name(name);
+  const auto saved = client->SaveSession(request, invocation.call_options());
+  if (!saved.ok()) return invocation.Fail(saved.error());
+  Print(invocation.json() ? absl::StrCat(ToJson(saved.value()), "\n")
+                          : absl::StrFormat("%s: %d bytes\n", saved->name(), saved->size_bytes()));
+  return kExitOk;
+}
+
+int Restore(const Invocation& invocation, client::Client* client, const Options& options, const std::string& name) {
+  v1::RestoreSessionRequest request;
+  request.set_name(name);
+  if (options.ttl_seconds > 0) SetDuration(options.ttl_seconds, request.mutable_idle_ttl());
+  return Show(invocation, client->RestoreSession(request, invocation.call_options()), /*id_only=*/true);
+}
+
+int Saved(const Invocation& invocation, client::Client* client) {
+  const auto response = client->ListSavedSessions(invocation.call_options());
+  if (!response.ok()) return invocation.Fail(response.error());
+  if (!invocation.json()) Print(absl::StrFormat("%-64s %12s  %s\n", "NAME", "BYTES", "SAVED"));
+  for (const v1::SavedSession& saved : response->saved_sessions()) {
+    const absl::Time time = absl::FromUnixSeconds(saved.save_time().seconds());
+    Print(invocation.json() ? absl::StrCat(ToJson(saved), "\n")
+                            : absl::StrFormat("%-64s %12d  %s\n", saved.name(), saved.size_bytes(),
+                                              absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", time, absl::UTCTimeZone())));
+  }
+  return kExitOk;
+}
+
+// Deletes all that can be deleted; fails if one could not.
+int Forget(const Invocation& invocation, client::Client* client, const std::vector<std::string>& names) {
+  int exit_status = kExitOk;
+  for (const std::string& name : names) {
+    const client::Error error = client->DeleteSavedSession(name, invocation.call_options());
+    if (!error.ok()) exit_status = invocation.Fail(error);
+  }
+  return exit_status;
+}
+
 // A verb and how many arguments it takes.
 struct Verb {
   absl::string_view name;
@@ -153,7 +201,11 @@ constexpr Verb kVerbs[] = {{"create", 0, 0, ""},
                            {"list", 0, 0, ""},
                            {"fork", 1, 1, " ID"},
                            {"rollback", 2, 2, " ID LENGTH"},
-                           {"delete", 1, kMaxDeleted, " ID..."}};
+                           {"delete", 1, kMaxDeleted, " ID..."},
+                           {"save", 2, 2, " ID NAME"},
+                           {"restore", 1, 1, " NAME"},
+                           {"saved", 0, 0, ""},
+                           {"forget", 1, kMaxDeleted, " NAME..."}};
 
 // Checks the verb and the number of its arguments before anything is sent; empty if they are right.
 std::string Problem(const std::vector<std::string>& words) {
@@ -178,7 +230,7 @@ int RunSession(const Arguments& arguments) {
   Invocation invocation(kPage);
   invocation.flags()->Group("Session");
   invocation.flags()->Seconds("ttl",
-                              "Of create and fork: the session expires after this time without use. Default: "
+                              "Of create, fork and restore: the session expires after this time without use. Default: "
                               "the server's, or that of the forked session.",
                               &options.ttl_seconds);
   invocation.flags()->Text("length", "N", "Of fork: share the first N tokens. Default: all.", &options.length);
@@ -195,6 +247,12 @@ int RunSession(const Arguments& arguments) {
   if (verb == "list") return List(invocation, client.get());
   if (verb == "fork") return Fork(invocation, client.get(), options, words[1]);
   if (verb == "rollback") return Rollback(invocation, client.get(), words[1], words[2]);
+  if (verb == "save") return Save(invocation, client.get(), words[1], words[2]);
+  if (verb == "restore") return Restore(invocation, client.get(), options, words[1]);
+  if (verb == "saved") return Saved(invocation, client.get());
+  if (verb == "forget") {
+    return Forget(invocation, client.get(), std::vector<std::string>(words.begin() + 1, words.end()));
+  }
   return Delete(invocation, client.get(), std::vector<std::string>(words.begin() + 1, words.end()));
 }
 

@@ -161,6 +161,32 @@ Error Client::DeleteSession(const std::string& session_id, const CallOptions& op
   return Stubs::Call(stubs_->sessions.get(), &v1::SessionService::Stub::DeleteSession, request, &response, options);
 }
 
+Result<v1::SavedSession> Client::SaveSession(const v1::SaveSessionRequest& request, const CallOptions& options) {
+  v1::SaveSessionResponse response;
+  Error error =
+      Stubs::Call(stubs_->sessions.get(), &v1::SessionService::Stub::SaveSession, request, &response, options);
+  if (!error.ok()) return error;
+  return response.saved_session();
+}
+
+Result<v1::Session> Client::RestoreSession(const v1::RestoreSessionRequest& request, const CallOptions& options) {
+  return Stubs::GetSession<v1::RestoreSessionResponse>(stubs_->sessions.get(),
+                                                       &v1::SessionService::Stub::RestoreSession, request, options);
+}
+
+Result<v1::ListSavedSessionsResponse> Client::ListSavedSessions(const CallOptions& options) {
+  return Stubs::Get<v1::ListSavedSessionsResponse>(stubs_->sessions.get(), &v1::SessionService::Stub::ListSavedSessions,
+                                                   v1::ListSavedSessionsRequest(), options);
+}
+
+Error Client::DeleteSavedSession(const std::string& name, const CallOptions& options) {
+  v1::DeleteSavedSessionRequest request;
+  request.set_name(name);
+  v1::DeleteSavedSessionResponse response;
+  return Stubs::Call(stubs_->sessions.get(), &v1::SessionService::Stub::DeleteSavedSession, request, &response,
+                     options);
+}
+
 Result<v1::Session> Client::AwaitIdleSession(const std::string& session_id, absl::Duration timeout) {
   const absl::Time deadline = absl::Now() + timeout;
   v1::GetSessionRequest request;

@@ -70,6 +70,10 @@ class Client {
   Result<v1::Session> ForkSession(const v1::ForkSessionRequest& request, const CallOptions& options = {});
   Result<v1::Session> RollbackSession(const v1::RollbackSessionRequest& request, const CallOptions& options = {});
   Error DeleteSession(const std::string& session_id, const CallOptions& options = {});
+  Result<v1::SavedSession> SaveSession(const v1::SaveSessionRequest& request, const CallOptions& options = {});
+  Result<v1::Session> RestoreSession(const v1::RestoreSessionRequest& request, const CallOptions& options = {});
+  Result<v1::ListSavedSessionsResponse> ListSavedSessions(const CallOptions& options = {});
+  Error DeleteSavedSession(const std::string& name, const CallOptions& options = {});
 
   // One session once no operation runs on it: what to call after a cancelled Generate, whose last step may still be
   // on its way. DEADLINE_EXCEEDED if it is still busy after `timeout`.

@@ -29,7 +29,7 @@ add_library(mk_grpc INTERFACE)
 if(MEGAKERNEL_STATIC)
   include(Static)  # mk_grpc and all others from archives
 else()
-  target_link_libraries(mk_grpc INTERFACE grpc++_reflection grpc++_error_details PkgConfig::MK_GRPC protobuf::libprotobuf)
+  target_link_libraries(mk_grpc INTERFACE grpc++_reflection grpc++_error_details grpcpp_channelz PkgConfig::MK_GRPC protobuf::libprotobuf)
 endif()
 
 find_path(MK_GOOGLE_PROTOS google/rpc/error_details.proto PATHS ${CMAKE_SOURCE_DIR}/.cache/protos NO_DEFAULT_PATH)

@@ -38,5 +38,5 @@ list(REMOVE_DUPLICATES mk_static_libraries)
 list(REVERSE mk_static_libraries)
 target_include_directories(mk_grpc SYSTEM INTERFACE ${MK_GRPC_INCLUDE_DIRS} ${Protobuf_INCLUDE_DIRS})
 target_link_libraries(mk_grpc INTERFACE
-  -Wl,-Bstatic -Wl,--start-group -lgrpc++_reflection -lgrpc++_error_details ${mk_static_libraries} -Wl,--end-group
+  -Wl,-Bstatic -Wl,--start-group -lgrpc++_reflection -lgrpc++_error_details -lgrpcpp_channelz ${mk_static_libraries} -Wl,--end-group
   -Wl,-Bdynamic)

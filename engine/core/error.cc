@@ -20,7 +20,7 @@ constexpr ErrorReason kAllReasons[] = {
     ErrorReason::kQueueFull,       ErrorReason::kKvExhausted,      ErrorReason::kSlowConsumer,
     ErrorReason::kCancelled,       ErrorReason::kDeadlineExceeded, ErrorReason::kDraining,
     ErrorReason::kExecutorFailed,  ErrorReason::kStarting,        ErrorReason::kStorageFull,
-    ErrorReason::kStorageFailed,   ErrorReason::kSessionCorrupt,   ErrorReason::kSessionForeign,
+    ErrorReason::kStorageFailed,   ErrorReason::kReloadFailed,    ErrorReason::kSessionCorrupt,   ErrorReason::kSessionForeign,
     ErrorReason::kQuotaExceeded,   ErrorReason::kTokenMissing,     ErrorReason::kTokenInvalid,
     ErrorReason::kScopeMissing,
 };
@@ -73,6 +73,8 @@ std::string_view ReasonName(ErrorReason reason) {
       return "STORAGE_FULL";
     case ErrorReason::kStorageFailed:
       return "STORAGE_FAILED";
+    case ErrorReason::kReloadFailed:
+      return "RELOAD_FAILED";
     case ErrorReason::kStarting:
       return "STARTING";
     case ErrorReason::kDraining:

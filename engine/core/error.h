@@ -33,6 +33,7 @@ enum class ErrorReason {
   kSlowConsumer,      // ResourceExhausted: the stream's buffer ran over
   kCancelled,         // Cancelled: by the consumer
   kDeadlineExceeded,  // DeadlineExceeded
+  kReloadFailed,      // FailedPrecondition: a part of the configuration cannot be read again
   kStarting,          // Unavailable: the model is not loaded yet
   kDraining,          // Unavailable: shutting down
   kExecutorFailed,    // Internal: the executor is broken, so is every stream
@@ -41,7 +42,7 @@ enum class ErrorReason {
   kTokenInvalid,      // Unauthenticated: the server does not know the token, or there are several
   kScopeMissing,      // PermissionDenied: the token does not allow this
 };
-inline constexpr std::size_t kNumErrorReasons = 26;
+inline constexpr std::size_t kNumErrorReasons = 27;
 
 // "SESSION_NOT_FOUND" and so on: stable, part of the API.
 std::string_view ReasonName(ErrorReason reason);

@@ -89,6 +89,7 @@ void FakeExecutor::ApplyCommands() {
 void FakeExecutor::StepMachine() {
   machine_.Step(events_);
   heartbeat_.fetch_add(1, std::memory_order_relaxed);
+  if (options_.stall_after_steps > 0 && machine_.num_steps() >= options_.stall_after_steps) stalled_ = true;
   if (!machine_.health().ok()) notified_ = true;  // whoever waits should hear of it
 }
 

@@ -58,6 +58,8 @@ struct FakeOptions {
   std::int32_t max_logprobs = 8;
   // Replaces the token function. Called on the fake's thread with all tokens of the sequence.
   std::function<TokenId(std::span<const TokenId> tokens, const SamplingParams& sampling)> next_token;
+  // Stands still, as after Stall(true), when this many steps have run. 0: never.
+  std::uint64_t stall_after_steps = 0;
   // Steps run only in Step(): for tests that need to stand between two steps.
   bool manual = false;
 };
