@@ -14,7 +14,7 @@ me=setup
 packages_run=(ca-certificates g++ cmake ninja-build ccache pkg-config python3 python3-venv util-linux
   libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev libspdlog-dev
   nlohmann-json3-dev libssl-dev libgtest-dev libgmock-dev)
-packages_test=(openssl clang)  # with its fuzzer runtime, whose package has the version in its name
+packages_test=(openssl prometheus clang)  # clang with its fuzzer runtime, whose package has the version in its name
 packages_lint=(clang-tidy shellcheck)
 packages_deploy=(buildah debootstrap dpkg systemd docker-compose)
 packages_cuda=()
