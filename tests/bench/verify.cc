@@ -11,6 +11,8 @@
 #include "tests/bench/logit_source.h"
 #include "tests/bench/position_list.h"
 #include "tests/bench/subcommand.h"
+#include "tests/bench/verify_goldens.h"
+#include "tests/engine/cpu/rope_check.h"
 
 namespace megakernel::bench {
 namespace {
@@ -20,11 +22,16 @@ constexpr char kSummary[] =
     "Computes logits at chosen positions of random token sequences and compares them, position by position, with the\n"
     "reference interpreter in double or with a dump of the same positions. Exit status 1 when the largest relative\n"
     "error ||l - ref|| / ||ref|| exceeds the bar, or an argmax differs although the reference's gap between the two\n"
-    "tokens is more than twice the largest absolute error.";
+    "tokens is more than twice the largest absolute error.\n"
+    "With --goldens: the CPU executor, or a megakernel-server, against transformers on 1, 7 and 300 random tokens and\n"
+    "256 greedy ones; the bound follows from the executor's arithmetic and the model, the result is JSON.";
 constexpr Option kOptions[] = {
-    {"model", "PATH", nullptr, "a model directory or file"},
+    {"model", "PATH", "", "a model directory or file"},
+    {"goldens", "PREFIX", "",
+     "of tests/reference/parity_goldens.py; without --model the checkpoint they are of is made"},
+    {"rope", "PREFIX", "", "instead: the CPU executor's rotary embedding, against tests/reference/rope_goldens.py"},
     {"backend", "NAME", "reference", "what computes the logits: see the list below"},
-    {"precision", "NAME", "fp64", "of the backend"},
+    {"precision", "NAME", "fp64", "of the backend (default, as served, or fp32 with --goldens)"},
     {"tokens", "N", "64", "length of a sequence"},
     {"sequences", "N", "1", "sequences; tokens of sequence i come from seed + i"},
     {"seed", "N", "1", "of the tokens"},
@@ -94,6 +101,7 @@ class Verification {
 };
 
 absl::Status Verification::Prepare() {
+  if (args_.Text("model").empty()) return absl::InvalidArgumentError("--model is missing");
   auto model = LoadModel(args_.Text("model"));
   if (!model.ok()) return model.status();
   model_ = *std::move(model);
@@ -186,6 +194,42 @@ absl::StatusOr<bool> Verification::Run() {
   return Report(test::CompareLogits(reference_.rows, result_.rows, result_.vocab), *bar);
 }
 
+absl::StatusOr<bool> RunGoldens(const Arguments& args) {
+  const auto threads = args.Int("threads", 0, 1024);
+  if (!threads.ok()) return threads.status();
+  GoldensOptions options;
+  options.goldens = args.Text("goldens");
+  options.model = args.Text("model");
+  options.backend = args.Text("backend");
+  options.precision = args.Text("precision");
+  options.threads = *threads > 0 ? static_cast<int>(*threads) : static_cast<int>(std::thread::hardware_concurrency());
+  const auto result = VerifyGoldens(options);
+  if (!result.ok()) return result.status();
+  std::printf("%s\n", result->dump(1).c_str());
+  return result->at("pass").get<bool>();
+}
+
+absl::StatusOr<bool> RunRope(const std::string& prefix) {
+  const auto report = test::CheckRope(prefix);
+  if (!report.ok()) return report.status();
+  const nlohmann::ordered_json json = {{"goldens", prefix},
+                                       {"source", report->source},
+                                       {"positions", report->positions},
+                                       {"last_position", report->last},
+                                       {"values", report->values},
+                                       {"table_error_max", report->table_error},
+                                       {"head_error_max", report->head_error},
+                                       {"largest_share_of_bound", report->share},
+                                       {"pass", report->pass()}};
+  std::printf("%s\n", json.dump(1).c_str());
+  return report->pass();
+}
+
+absl::StatusOr<bool> RunAny(const Arguments& args) {
+  if (!args.Text("rope").empty()) return RunRope(args.Text("rope"));
+  return args.Text("goldens").empty() ? Verification(args).Run() : RunGoldens(args);
+}
+
 }  // namespace
 
 int RunVerify(std::span<const std::string> args) {
@@ -195,10 +239,11 @@ int RunVerify(std::span<const std::string> args) {
     if (exit_status == 0) {
       std::printf("\nBackends:\n");
       for (const LogitBackend& backend : kBackends) std::printf("  %-12s %s\n", backend.name, backend.precisions);
+      std::printf("With --goldens:\n  cpu, server  default, fp32; programs are found in $MEGAKERNEL_BIN\n");
     }
     return exit_status;
   }
-  const auto pass = Verification(*parsed).Run();
+  const auto pass = RunAny(*parsed);
   if (!pass.ok()) {
     std::fprintf(stderr, "megakernel-bench %s: %s\n", kName, std::string(pass.status().message()).c_str());
     return 1;

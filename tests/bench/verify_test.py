@@ -2,7 +2,8 @@
 """`megakernel-bench verify` on checkpoints that the program itself makes, against transformers' logits in float32.
 
 The goldens (tests/kernels/goldens, by tests/reference/transformers_logits.py) hold the logits of 300 tokens at positions
-0, 6, 63, 64 and 299. A damaged dump must be found."""
+0, 6, 63, 64 and 299. A damaged dump must be found. A real server on such a checkpoint must give transformers' log
+probabilities and greedy tokens (tests/reference/goldens)."""
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ BAR = "1e-5"
 
 
 def run(*arguments):
-    return subprocess.run([BENCH, *arguments], capture_output=True, text=True, timeout=100, check=False)
+    return subprocess.run([BENCH, *arguments], capture_output=True, text=True, timeout=100, check=False, cwd=ROOT)
 
 
 class VerifyTest(unittest.TestCase):
@@ -56,6 +57,21 @@ class VerifyTest(unittest.TestCase):
             file.write(b"\x42")
         result = self.verify(self.checkpoint(PRESETS[0]), prefix)
         self.assertEqual(result.returncode, 1, result.stdout + result.stderr)
+
+    def test_a_server_gives_what_transformers_gives(self):
+        result = run("verify", "--goldens", "tests/reference/goldens/qwen2-tiny", "--backend", "server", "--precision",
+                     "default")
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        server = json.loads(result.stdout)["server"]
+        self.assertEqual(server["rows"], 1 + 7 + 300 + 256)
+        self.assertEqual(server["greedy_tokens"], 256)
+        self.assertTrue(server["pass"])
+
+    def test_goldens_of_another_model_are_refused(self):
+        result = run("verify", "--goldens", "tests/reference/goldens/qwen2-tiny", "--model",
+                     self.checkpoint("qwen3-tiny"), "--backend", "cpu", "--precision", "default")
+        self.assertEqual(result.returncode, 1, result.stdout)
+        self.assertIn("vocabulary", result.stderr)
 
 
 if __name__ == "__main__":
