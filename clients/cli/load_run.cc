@@ -15,6 +15,11 @@ double Milliseconds(std::chrono::steady_clock::duration duration) {
   return std::chrono::duration<double, std::milli>(duration).count();
 }
 
+// "UNAVAILABLE DRAINING": what errors are counted by.
+std::string Kind(const client::Error& error) {
+  return absl::StrCat(absl::StatusCodeToString(error.code), error.reason.empty() ? "" : " ", error.reason);
+}
+
 }  // namespace
 
 // One that waits for its answer before it calls again.
@@ -184,7 +189,7 @@ void LoadRun::LeaveSession(const std::shared_ptr<Caller>& caller, std::function<
   if (caller->session.empty()) return then();
   loop_.DeleteSession(*caller->connection, std::exchange(caller->session, ""), target_.call_options,
                       [this, then = std::move(then)](const client::Error& error) {
-                        if (!error.ok()) ++result_.errors[absl::StrCat("DeleteSession: ", client::Describe(error))];
+                        if (!error.ok()) ++result_.errors[absl::StrCat("DeleteSession: ", Kind(error))];
                         then();
                       });
 }
@@ -204,8 +209,7 @@ void LoadRun::Count(Call& call, const client::Error& error) {
   } else if (error.ok()) {
     ++result_.errors[absl::StrCat("OK with ", call.tokens, " of ", settings_.output_tokens, " tokens")];
   } else {
-    const absl::string_view space = error.reason.empty() ? "" : " ";
-    ++result_.errors[absl::StrCat(absl::StatusCodeToString(error.code), space, error.reason)];
+    ++result_.errors[Kind(error)];
   }
 }
 
