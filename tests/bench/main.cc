@@ -22,6 +22,7 @@ constexpr Subcommand kSubcommands[] = {
     {"make-checkpoint", "write a random-weight Hugging Face directory from a config and a seed", RunMakeCheckpoint},
     {"serve", "what the server adds to a token: latency from executor to network, tokens per second", RunServe},
     {"serve-client", "the client that serve starts", RunServeClient},
+    {"tokenize", "speed of the tokenizer; tests/reference/tokenize_speed.py runs it beside a peer", RunTokenize},
     {"verify", "compare logits of a model with the reference, or dump them", RunVerify},
 };
 

@@ -18,6 +18,7 @@ int RunCpu(std::span<const std::string> args);
 int RunMakeCheckpoint(std::span<const std::string> args);
 int RunServe(std::span<const std::string> args);
 int RunServeClient(std::span<const std::string> args);
+int RunTokenize(std::span<const std::string> args);
 int RunVerify(std::span<const std::string> args);
 
 // In builds with MEGAKERNEL_CUDA.
