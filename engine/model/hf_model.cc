@@ -185,7 +185,7 @@ absl::Status HfModel::ReadText(const std::string& directory) {
   if (!text.ok()) return text.status();
   auto read = ParseHfTokenizer(*text, path, config_.vocab);
   if (!read.ok()) return read.status();
-  // The file's contents were some 100 MB in small pieces, which would stay with the process while weights are packed.
+  // The parsed file was many small pieces of memory, which would stay with the process while weights are packed.
   malloc_trim(0);
   tokenizer_text_ = *std::move(text);
   tokenizer_ = std::move(read->tokenizer);
