@@ -76,6 +76,10 @@ ServerUnaryReactor* SessionService::ListSessions(CallbackServerContext* context,
     return FinishNow(context, FieldError("page_size", absl::StrCat("page_size is ", request->page_size(),
                                                                    ", must be in [1, ", kMaxSessionPage, "]")));
   }
+  if (request->page_token().size() > kMaxSessionIdBytes) {
+    return FinishNow(context, FieldError("page_token", absl::StrCat("page_token has ", request->page_token().size(),
+                                                                    " bytes, at most ", kMaxSessionIdBytes)));
+  }
   const auto call = UnaryCall::New(context);
   admitted->calls->engine.ListSessions(admitted->caller.tenant, request->page_size(), request->page_token(),
                                        [=](const absl::StatusOr<SessionPage>& page) {

@@ -24,8 +24,9 @@ grpc_ssl_certificate_config_reload_status Fetch(void* data, grpc_ssl_server_cert
   std::shared_ptr<const TlsIdentity> identity = port.files->identity();
   if (identity == port.given) return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
   const grpc_ssl_pem_key_cert_pair pair = {identity->key.c_str(), identity->certificate.c_str()};
-  *config = grpc_ssl_server_certificate_config_create(
-      identity->client_ca.empty() ? nullptr : identity->client_ca.c_str(), &pair, 1);
+  // gRPC 1.51 wants some authority here also when it asks clients for nothing; it is not used then.
+  const std::string& authority = identity->client_ca.empty() ? identity->certificate : identity->client_ca;
+  *config = grpc_ssl_server_certificate_config_create(authority.c_str(), &pair, 1);
   port.given = std::move(identity);
   return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
 }

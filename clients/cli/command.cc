@@ -31,6 +31,7 @@ bool Invocation::Parse(const Arguments& arguments, int max_positional) {
   flags_.Text("server", "HOST:PORT",
               absl::StrCat("Where the server listens. Default: $", kServerVariable, ", or ", kDefaultServer, "."),
               &server_);
+  AddConnectionFlags(&flags_, &connection_);
   flags_.Seconds("connect-timeout", "How long to wait for a server that does not answer. Default: 5.",
                  &connect_timeout_seconds_);
   flags_.Switch("wait", "Keep trying for --connect-timeout if nobody listens yet: for a server that is starting.",
@@ -54,6 +55,10 @@ bool Invocation::Parse(const Arguments& arguments, int max_positional) {
                        page_.examples, "\n"));
     return false;
   }
+  if (const absl::Status read = ReadConnectionFlags(connection_, &connect_options_); !read.ok()) {
+    exit_status_ = Misuse(read.message());
+    return false;
+  }
   positional_ = *std::move(rest);
   if (static_cast<int>(positional_.size()) > max_positional) {
     exit_status_ = Misuse(absl::StrCat("unexpected argument '", positional_[max_positional],
@@ -64,7 +69,7 @@ bool Invocation::Parse(const Arguments& arguments, int max_positional) {
 }
 
 std::unique_ptr<client::Client> Invocation::Connect(Interrupts* interrupts) const {
-  client::ConnectOptions options;
+  client::ConnectOptions options = connect_options_;
   options.timeout = connect_timeout();
   options.wait_for_server = wait_;
   client::Result<std::unique_ptr<client::Client>> client{nullptr};
@@ -80,7 +85,11 @@ std::unique_ptr<client::Client> Invocation::Connect(Interrupts* interrupts) cons
     error.hint = absl::StrCat(
         "Start one with `megakernel-server --model PATH`, or name the address of one that runs with "
         "--server HOST:PORT or ",
-        kServerVariable, ".");
+        kServerVariable, ".",
+        connect_options_.tls.has_value()
+            ? " If one listens there, check that it uses TLS and that --tls-ca, --tls-cert "
+              "and --tls-server-name fit it."
+            : " If it asks for TLS, give --tls-ca or --tls.");
   }
   Fail(error);
   return nullptr;

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "clients/cli/connection_flags.h"
 #include "clients/cli/flags.h"
 #include "clients/cli/interrupts.h"
 #include "clients/cpp/client.h"
@@ -69,6 +70,8 @@ class Invocation {
   const HelpPage page_;
   FlagSet flags_;
   std::string server_;
+  ConnectionFlags connection_;
+  client::ConnectOptions connect_options_;  // of connection_, once parsed
   bool json_ = false;
   bool help_ = false;
   double timeout_seconds_ = 0;  // 0: none

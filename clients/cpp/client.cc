@@ -1,15 +1,13 @@
 #include "clients/cpp/client.h"
 
 #include <grpcpp/channel.h>
-#include <grpcpp/create_channel.h>
-#include <grpcpp/security/credentials.h>
-#include <grpcpp/support/channel_arguments.h>
 
 #include <chrono>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "clients/cpp/call_scope.h"
+#include "clients/cpp/channel.h"
 #include "clients/cpp/client_stubs.h"
 #include "clients/cpp/decode_call.h"
 
@@ -18,21 +16,9 @@ namespace {
 
 namespace health = ::grpc::health::v1;
 
-// Answers to a million-token prompt with logprobs stay below it.
-constexpr int kMaxMessageBytes = 256 << 20;
 // Between two looks at a session or a server that is not ready yet.
 constexpr absl::Duration kPollInterval = absl::Milliseconds(10);
 constexpr absl::Duration kReconnectInterval = absl::Milliseconds(100);
-
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& target) {
-  grpc::ChannelArguments arguments;
-  arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
-  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // a connection of its own
-  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);          // a local server must not depend on the environment
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, absl::ToInt64Milliseconds(kReconnectInterval));
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
-  return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments);
-}
 
 enum class Reach { kReady, kRefused, kTimeout };
 
@@ -83,7 +69,9 @@ Client::~Client() = default;
 Result<std::unique_ptr<Client>> Client::Connect(const std::string& target, const ConnectOptions& options) {
   if (target.empty()) return MakeError(absl::StatusCode::kInvalidArgument, "the server's address is empty");
   const absl::Time deadline = absl::Now() + options.timeout;
-  const std::shared_ptr<grpc::Channel> channel = MakeChannel(target);
+  Result<std::shared_ptr<grpc::Channel>> made = MakeChannel(target, options);
+  if (!made.ok()) return made.error();
+  const std::shared_ptr<grpc::Channel> channel = std::move(made).value();
   const Reach reach = AwaitConnection(channel.get(), options, deadline);
   std::unique_ptr<Client> client(new Client(std::make_unique<Stubs>(channel)));
   if (reach == Reach::kReady) return client;

@@ -14,6 +14,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/functional/function_ref.h"
@@ -26,8 +27,22 @@
 
 namespace megakernel::client {
 
+// An encrypted connection. Contents of PEM files. Plain data.
+struct TlsOptions {
+  std::string authorities;  // who may vouch for the server; empty: whom this machine trusts
+  std::string certificate;  // this client's, where the server asks for one; with its key
+  std::string key;
+  std::string server_name;  // expected in the server's certificate; empty: the host of the target
+};
+
 // Plain data.
 struct ConnectOptions {
+  // Default: unencrypted.
+  std::optional<TlsOptions> tls;
+  // Sent with every call as a bearer token. Default: none.
+  std::string token;
+  // Whether the token may travel unencrypted to another machine.
+  bool allow_unencrypted_token = false;
   // How long Connect waits for a server that does not answer. A refused connection fails at once. Default: 5 s.
   absl::Duration timeout = absl::Seconds(5);
   // With true, a refused connection is tried again until `timeout`: for a server that is just starting. Default: false.
@@ -46,8 +61,9 @@ class Client {
   // Sees each message of a Generate stream as it comes, on the calling thread. Returning false cancels the call.
   using OnResponse = absl::FunctionRef<bool(const v1::GenerateResponse&)>;
 
-  // Connects to `target`, "HOST:PORT". UNAVAILABLE if nobody listens there, DEADLINE_EXCEEDED if nobody answers in
-  // time.
+  // Connects to `target`, "HOST:PORT" or "unix:PATH". UNAVAILABLE if nobody listens there, or the two do not agree on
+  // encryption or certificates; DEADLINE_EXCEEDED if nobody answers in time; FAILED_PRECONDITION if the token may not
+  // travel.
   static Result<std::unique_ptr<Client>> Connect(const std::string& target, const ConnectOptions& options = {});
   // REQUIRES: no call runs and no DecodeStream is left.
   ~Client();

@@ -24,9 +24,10 @@ def read(path):
     return blocks
 
 
-def run(block, address):
+def run(block, address, variables=None):
     """Runs a block as a person would paste it; returns what it printed. It must succeed."""
     environment = dict(os.environ, SERVER=address, PATH=os.environ['MEGAKERNEL_TOOLS'] + ':' + os.environ['PATH'])
+    environment.update(variables or {})
     done = subprocess.run(['bash', '-euo', 'pipefail', '-c', block], env=environment, capture_output=True, text=True,
                           timeout=serving.CALL_LIMIT_S)
     if done.returncode != 0:
