@@ -1,12 +1,13 @@
-// The options: the only place where their names, ranges and help stand.
-#include "server/options.h"
+// The options, with service_options.cc the only place where their names, ranges and help stand: model, executor,
+// limits.
+#include <iterator>
+
+#include "server/option_rows.h"
 
 namespace megakernel {
 namespace {
 
-constexpr std::int64_t kHourMs = 3600 * 1000;
-
-std::vector<Option> MakeTable() {
+std::vector<Option> EngineOptionRows() {
   using O = ServerOptions;
   using K = OptionKind;
   return {
@@ -209,210 +210,18 @@ std::vector<Option> MakeTable() {
        .help = "Saved sessions that one tenant may have.",
        .min = 1,
        .max = 1 << 20},
-
-      {.section = "Server",
-       .flag = "listen",
-       .path = "server.listen",
-       .value_name = "HOST:PORT",
-       .kind = K::kString,
-       .target = &O::listen,
-       .help =
-           "Where to listen: HOST:PORT, [IPV6]:PORT or unix:PATH. Port 0 takes a free one and logs it. [::]:50051 or "
-           "0.0.0.0:50051 is reachable from other machines, which needs TLS or --insecure-listen."},
-      {.section = "Server",
-       .flag = "insecure-listen",
-       .path = "server.insecure_listen",
-       .value_name = "",
-       .kind = K::kBool,
-       .target = &O::insecure_listen,
-       .help = "Listens without encryption where other machines can connect: for a trusted network, or behind a proxy "
-               "that encrypts. Without it such an address is refused."},
-      {.section = "Security",
-       .flag = "tls-cert",
-       .path = "security.tls_cert",
-       .value_name = "FILE",
-       .kind = K::kString,
-       .target = &O::tls_cert,
-       .help =
-           "The server's certificate, PEM, followed by those that lead to its authority: calls are encrypted (TLS 1.2 "
-           "or 1.3). It, the key and the client authorities are read again when they change, for new connections."},
-      {.section = "Security",
-       .flag = "tls-key",
-       .path = "security.tls_key",
-       .value_name = "FILE",
-       .kind = K::kString,
-       .target = &O::tls_key,
-       .help = "The key of the certificate, PEM, without a passphrase."},
-      {.section = "Security",
-       .flag = "tls-client-ca",
-       .path = "security.tls_client_ca",
-       .value_name = "FILE",
-       .kind = K::kString,
-       .target = &O::tls_client_ca,
-       .help = "Clients must show a certificate of one of these authorities, PEM (mutual TLS)."},
-      {.section = "Security",
-       .flag = "auth-tokens",
-       .path = "security.auth_tokens",
-       .value_name = "FILE",
-       .kind = K::kString,
-       .target = &O::auth_tokens,
-       .help = "Calls need a bearer token of this JSON file, which says whose it is, what it may do and how much its "
-               "tenant "
-               "may use; server/README.md has the form. Read again when it changes. Health needs no token."},
-      {.section = "Security",
-       .flag = "share-prefixes-across-tenants",
-       .path = "security.share_prefixes_across_tenants",
-       .value_name = "",
-       .kind = K::kBool,
-       .target = &O::share_across_tenants,
-       .help = "Computes equal beginnings of prompts of different tenants once. Faster, and a tenant can find out what "
-               "others have asked."},
-      {.section = "Server",
-       .flag = "reflection",
-       .path = "server.reflection",
-       .value_name = "",
-       .kind = K::kBool,
-       .target = &O::reflection,
-       .help = "Lets tools such as grpcurl ask for the API."},
-      {.section = "Server",
-       .flag = "metrics-listen",
-       .path = "server.metrics_listen",
-       .value_name = "HOST:PORT",
-       .kind = K::kString,
-       .target = &O::metrics_listen,
-       .help =
-           "Where Prometheus finds GET /metrics, over plain HTTP; 127.0.0.1:9464 where it runs on the same machine. "
-           "Without it there is none. There is nothing of prompts or outputs in it."},
-      {.section = "Server",
-       .flag = "admin-listen",
-       .path = "server.admin_listen",
-       .value_name = "HOST:PORT",
-       .kind = K::kString,
-       .target = &O::admin_listen,
-       .help =
-           "Where AdminService (GetLoad, Drain, Reload) and gRPC's channelz are served, unencrypted; only this "
-           "machine may reach the address (127.0.0.1:50052, unix:/run/megakernel/admin). Without it there are none."},
-      {.section = "Server",
-       .flag = "drain-delay",
-       .path = "server.drain_delay",
-       .value_name = "TIME",
-       .kind = K::kDuration,
-       .target = &O::drain_delay,
-       .help =
-           "After SIGTERM or SIGINT: how long calls still come in while health says NOT_SERVING, for load balancers "
-           "to notice.",
-       .min = 0,
-       .max = kHourMs},
-      {.section = "Server",
-       .flag = "drain-timeout",
-       .path = "server.drain_timeout",
-       .value_name = "TIME",
-       .kind = K::kDuration,
-       .target = &O::drain_timeout,
-       .help = "After SIGTERM or SIGINT: how long running calls may go on. A second signal ends them at once.",
-       .min = 0,
-       .max = kHourMs},
-      {.section = "Server",
-       .flag = "stream-buffer",
-       .path = "server.stream_buffer",
-       .value_name = "N",
-       .kind = K::kInteger,
-       .target = &O::stream_buffer,
-       .help = "Tokens that may wait for a client that reads too slowly. One more ends its generation with "
-               "RESOURCE_EXHAUSTED "
-               "(SLOW_CONSUMER).",
-       .min = 1,
-       .max = 1 << 20},
-      {.section = "Server",
-       .flag = "write-timeout",
-       .path = "server.write_timeout",
-       .value_name = "TIME",
-       .kind = K::kDuration,
-       .target = &O::write_timeout,
-       .help = "A client that reads nothing for this long loses its call, however few tokens wait for it.",
-       .min = 100,
-       .max = kHourMs},
-      {.section = "Server",
-       .flag = "keepalive-time",
-       .path = "server.keepalive_time",
-       .value_name = "TIME",
-       .kind = K::kDuration,
-       .target = &O::keepalive_time,
-       .help = "A connection that is silent for this long is asked for a sign of life.",
-       .min = 1000,
-       .max = 24 * kHourMs},
-      {.section = "Server",
-       .flag = "keepalive-timeout",
-       .path = "server.keepalive_timeout",
-       .value_name = "TIME",
-       .kind = K::kDuration,
-       .target = &O::keepalive_timeout,
-       .help = "One that gives none for this long is closed; its calls are cancelled.",
-       .min = 100,
-       .max = kHourMs},
-      {.section = "Server",
-       .flag = "max-connection-age",
-       .path = "server.max_connection_age",
-       .value_name = "TIME",
-       .kind = K::kDuration,
-       .target = &O::max_connection_age,
-       .help = "Older connections are closed when their calls have ended, so that clients spread anew over several "
-               "servers. 0s: never.",
-       .min = 0,
-       .max = 24 * kHourMs},
-      {.section = "Server",
-       .flag = "max-request-size",
-       .path = "server.max_request_size",
-       .value_name = "SIZE",
-       .kind = K::kSize,
-       .target = &O::max_request_size,
-       .help = "Larger requests are refused with RESOURCE_EXHAUSTED.",
-       .min = 4096,
-       .max = 1 << 30},
-      {.section = "Server",
-       .flag = "log-level",
-       .path = "server.log_level",
-       .value_name = "NAME",
-       .kind = K::kChoice,
-       .target = &O::log_level,
-       .help = "How much is logged. Prompts and outputs never are.",
-       .choices = {"trace", "debug", "info", "warn", "error", "off"}},
-
-      {.section = "Fake device",
-       .flag = "fake-step-time",
-       .path = "fake.step_time",
-       .value_name = "TIME",
-       .kind = K::kDuration,
-       .target = &O::fake_step_time,
-       .help = "How long each step of the fake device takes.",
-       .min = 0,
-       .max = 60 * 1000},
-
-      {.section = "Fake device",
-       .flag = "fake-stall-after",
-       .path = "fake.stall_after",
-       .value_name = "N",
-       .kind = K::kInteger,
-       .target = &O::fake_stall_after,
-       .help = "The fake device stands still after this many steps, to try what happens then; the warm-up takes two or "
-               "three. 0: never.",
-       .min = 0,
-       .max = std::int64_t{1} << 40},
-
-      {.section = "Configuration",
-       .flag = "config",
-       .path = "",
-       .value_name = "FILE",
-       .kind = K::kString,
-       .target = &O::config_file,
-       .help = "A JSON file with any of these options under the names in brackets. Flags win over the file."},
   };
 }
 
 }  // namespace
 
 std::span<const Option> Options() {
-  static const std::vector<Option> table = MakeTable();
+  static const std::vector<Option> table = [] {
+    std::vector<Option> rows = EngineOptionRows();
+    std::vector<Option> service = ServiceOptionRows();
+    rows.insert(rows.end(), std::make_move_iterator(service.begin()), std::make_move_iterator(service.end()));
+    return rows;
+  }();
   return table;
 }
 

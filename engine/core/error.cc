@@ -19,10 +19,10 @@ constexpr ErrorReason kAllReasons[] = {
     ErrorReason::kSessionDeleted,  ErrorReason::kLengthMismatch,   ErrorReason::kSessionLimit,
     ErrorReason::kQueueFull,       ErrorReason::kKvExhausted,      ErrorReason::kSlowConsumer,
     ErrorReason::kCancelled,       ErrorReason::kDeadlineExceeded, ErrorReason::kDraining,
-    ErrorReason::kExecutorFailed,  ErrorReason::kStarting,        ErrorReason::kStorageFull,
-    ErrorReason::kStorageFailed,   ErrorReason::kReloadFailed,    ErrorReason::kSessionCorrupt,   ErrorReason::kSessionForeign,
-    ErrorReason::kQuotaExceeded,   ErrorReason::kTokenMissing,     ErrorReason::kTokenInvalid,
-    ErrorReason::kScopeMissing,
+    ErrorReason::kExecutorFailed,  ErrorReason::kStarting,         ErrorReason::kStorageFull,
+    ErrorReason::kStorageFailed,   ErrorReason::kReloadFailed,     ErrorReason::kSessionCorrupt,
+    ErrorReason::kSessionForeign,  ErrorReason::kQuotaExceeded,    ErrorReason::kTokenMissing,
+    ErrorReason::kTokenInvalid,    ErrorReason::kScopeMissing,
 };
 static_assert(std::size(kAllReasons) + 1 == kNumErrorReasons);  // and kUnspecified
 
