@@ -86,7 +86,7 @@ class Usage(unittest.TestCase):
             ]
             for arguments, culprit in cases:
                 with self.subTest(arguments=arguments):
-                    result = run(*arguments)
+                    result = run('--listen', '127.0.0.1:0', *arguments)
                     self.assertEqual(result.returncode, 2, result.stderr)
                     last = result.stderr.strip().splitlines()[-1]
                     self.assertTrue(last.startswith('megakernel-server: '), last)
@@ -184,7 +184,7 @@ class Signals(unittest.TestCase):
             for thread in threads:
                 thread.join()
             # One line for each call that has ended, and nothing of what was said.
-            self.assertRegex(server.text(), r'request method=Generate id=\S+ session=\S+ code=[A-Z_]+ reason=\S+ '
+            self.assertRegex(server.text(), r'request method=Generate tenant=default id=\S+ trace=- parent=- session=\S+ code=[A-Z_]+ reason=\S+ '
                                             r'operations=\d+ prompt_tokens=\d+ cached_tokens=\d+ output_tokens=\d+ '
                                             r'queue_ms=[\d.]+ prefill_ms=[\d.]+ decode_ms=[\d.]+ total_ms=[\d.]+')
         finally:
