@@ -29,6 +29,8 @@ constexpr Option kOptions[] = {
     {"model", "PATH", "", "a model directory or file"},
     {"goldens", "PREFIX", "",
      "of tests/reference/parity_goldens.py; without --model the checkpoint they are of is made"},
+    {"exact-tokens", "N", "512",
+     "of each sequence of the goldens: the bound comes from the reference in double on these"},
     {"rope", "PREFIX", "", "instead: the CPU executor's rotary embedding, against tests/reference/rope_goldens.py"},
     {"backend", "NAME", "reference", "what computes the logits: see the list below"},
     {"precision", "NAME", "fp64", "of the backend (default, as served, or fp32 with --goldens)"},
@@ -196,8 +198,12 @@ absl::StatusOr<bool> Verification::Run() {
 
 absl::StatusOr<bool> RunGoldens(const Arguments& args) {
   const auto threads = args.Int("threads", 0, 1024);
-  if (!threads.ok()) return threads.status();
+  const auto exact_tokens = args.Int("exact-tokens", 32, 512);
+  for (const auto* value : {&threads, &exact_tokens}) {
+    if (!value->ok()) return value->status();
+  }
   GoldensOptions options;
+  options.exact_tokens = static_cast<int>(*exact_tokens);
   options.goldens = args.Text("goldens");
   options.model = args.Text("model");
   options.backend = args.Text("backend");

@@ -87,13 +87,14 @@ absl::StatusOr<nlohmann::ordered_json> VerifyGoldens(const GoldensOptions& optio
   {
     MK_ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, LoadModel(path));
     MK_RETURN_IF_ERROR(CheckSizes(*model, goldens));
-    report = test::CheckParity(*model, goldens, options.precision == "fp32");
+    report = test::CheckParity(*model, goldens, options.precision == "fp32", options.exact_tokens);
   }
   nlohmann::ordered_json result = {{"goldens", options.goldens},
                                    {"source", goldens.source},
                                    {"processor", ProcessorName()},
                                    {"backend", options.backend},
                                    {"precision", options.precision}};
+  result["exact_tokens"] = options.exact_tokens;
   result.update(ToJson(report));
   result["pass"] = report.pass();
   if (options.backend == "server") {

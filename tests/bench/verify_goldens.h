@@ -15,6 +15,7 @@ struct GoldensOptions {
   std::string backend;    // cpu or server
   std::string precision;  // default or fp32
   int threads = 1;        // for making the checkpoint
+  int exact_tokens = 0;   // of each sequence, for the bound: tests/engine/cpu/parity_check.h
 };
 
 // The result as an object whose "pass" says whether every bound held.

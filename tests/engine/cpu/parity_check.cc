@@ -1,6 +1,8 @@
 #include "tests/engine/cpu/parity_check.h"
 
+#include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "absl/strings/str_format.h"
 #include "engine/cpu/processor_count.h"
@@ -37,8 +39,9 @@ class Check {
         reference_(model, threads_),
         evaluator_(model, {.fp32 = fp32, .fp32_kv = fp32}) {}
 
-  void Run(const ParitySequence& sequence) {
-    const std::vector<std::int32_t> positions = ExactPositions(static_cast<std::int32_t>(sequence.tokens.size()));
+  void Run(const ParitySequence& sequence, std::int32_t exact_tokens) {
+    const auto length = std::min(exact_tokens, static_cast<std::int32_t>(sequence.tokens.size()));
+    const std::vector<std::int32_t> positions = ExactPositions(length);
     std::vector<std::vector<double>> logits;
     evaluator_.Run(sequence.tokens, 0, [&](std::int32_t position, const float* row) {
       if (position >= sequence.first) {
@@ -49,8 +52,9 @@ class Check {
       }
     });
     if (positions.empty()) return;
-    const auto exact = ReferenceLogits(reference_.view(), sequence.tokens, positions, nullptr, 0, threads_);
-    const auto drawn = ReferenceLogits(reference_.view(), sequence.tokens, positions, &arithmetic_, 1, threads_);
+    const auto tokens = std::span(sequence.tokens).first(static_cast<std::size_t>(length));
+    const auto exact = ReferenceLogits(reference_.view(), tokens, positions, nullptr, 0, threads_);
+    const auto drawn = ReferenceLogits(reference_.view(), tokens, positions, &arithmetic_, 1, threads_);
     for (const double error : RowErrors(logits, exact)) exact_errors_.push_back(error);
     for (const double error : RowErrors(drawn, exact)) estimates_.push_back(error);
   }
@@ -91,9 +95,9 @@ std::string Describe(const ParityReport& report) {
       report.ratio());
 }
 
-ParityReport CheckParity(const Model& model, const ParityGoldens& goldens, bool fp32) {
+ParityReport CheckParity(const Model& model, const ParityGoldens& goldens, bool fp32, std::int32_t exact_tokens) {
   Check check(model, fp32);
-  for (const ParitySequence& sequence : goldens.sequences) check.Run(sequence);
+  for (const ParitySequence& sequence : goldens.sequences) check.Run(sequence, exact_tokens);
   return check.Finish(fp32);
 }
 

@@ -25,8 +25,8 @@ struct ParityReport {
 std::string Describe(const ParityReport& report);
 
 // fp32: everything in fp32; else as served: 16-bit activations where matrices are quantised, keys and values in fp16.
-// Runs the reference in double over the goldens' longer sequences twice: 4 x 300 tokens. REQUIRES: the goldens'
-// vocabulary is the model's, sequences of at most 512 tokens.
-ParityReport CheckParity(const Model& model, const ParityGoldens& goldens, bool fp32);
+// Runs the reference in double twice over the first `exact_tokens` of the goldens' longer sequences, which is most of
+// the time of large models. REQUIRES: the goldens' vocabulary is the model's, sequences of at most 512 tokens.
+ParityReport CheckParity(const Model& model, const ParityGoldens& goldens, bool fp32, std::int32_t exact_tokens = 512);
 
 }  // namespace megakernel::test
