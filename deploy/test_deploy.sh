@@ -94,7 +94,7 @@ deploy/package.sh
 MEGAKERNEL_BASE=$(deploy/debian_base.sh)
 export MEGAKERNEL_BASE MEGAKERNEL_PACKAGES=$root/build/package/packages MEGAKERNEL_TEST_MODEL=$model
 export MEGAKERNEL_BIN=$root/build/cpu/bin PYTHONDONTWRITEBYTECODE=1
-for test in package image; do
+for test in compose package image; do
   started=$SECONDS
   say "$test"
   /usr/bin/python3 "tests/deploy/${test}_test.py" || die "the $test test failed"

@@ -8,6 +8,7 @@ In the environment: MEGAKERNEL_BASE, the archive of the base (deploy/debian_base
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 import unittest
+import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, 'tests', 'clients'))
@@ -60,8 +62,9 @@ class Image(unittest.TestCase):
         return done.stdout
 
     def start(self, *flags):
-        """The image as `docker run --read-only -v MODELS:/models:ro IMAGE FLAGS` starts it."""
-        return sandbox.Sandbox(self.root, [*self.config['Entrypoint'], *flags], user=self.config['User'],
+        """The image as `docker run --read-only -v MODELS:/models:ro IMAGE FLAGS` starts it, on ports that are free."""
+        free_ports = ('--listen', '0.0.0.0:0', '--metrics-listen', '0.0.0.0:0')
+        return sandbox.Sandbox(self.root, [*self.config['Entrypoint'], *flags, *free_ports], user=self.config['User'],
                                models=os.path.dirname(os.environ['MEGAKERNEL_TEST_MODEL']), models_at='/models')
 
     def model_flags(self):
@@ -83,7 +86,7 @@ class Image(unittest.TestCase):
         self.assertEqual(self.config['StopSignal'], 'SIGTERM')
         kind, *health = self.config['Healthcheck']['Test']
         self.assertEqual(kind, 'CMD')
-        with self.start(*self.model_flags(), '--listen', '0.0.0.0:0') as server:
+        with self.start(*self.model_flags()) as server:
             self.assertEqual(server.status('Uid').split()[0], self.config['User'].split(':')[0])
             self.assertNotEqual(server.status('Uid').split()[0], '0')
             self.assertEqual(int(server.status('CapEff'), 16), 0)
@@ -101,11 +104,15 @@ class Image(unittest.TestCase):
             self.assertGreaterEqual(len(deltas), 5, 'streamed, not at once')
             self.assertIn('Paris', ''.join(delta.get('text', '') for delta in deltas))
             self.assertIn('finished', events[-1])
+            # Published, as for Prometheus: reachable from outside the container's own addresses.
+            port = re.search(r'metrics address=http://0\.0\.0\.0:(\d+)/metrics', server.text()).group(1)
+            with urllib.request.urlopen(f'http://127.0.0.1:{port}/metrics', timeout=sandbox.CALL_LIMIT_S) as page:
+                self.assertIn('\nmegakernel_ready 1\n', page.read().decode())
             self.assertEqual(server.stop(signal.SIGTERM), 0, server.text())
             self.assertIn('shutdown done', server.text())
 
     def test_health_check_of_a_server_that_is_not_there(self):
-        with self.start(*self.model_flags(), '--listen', '0.0.0.0:0') as server:
+        with self.start(*self.model_flags()) as server:
             held, address = serving.refused_address()
             with held:
                 done = server.run('env', f'MEGAKERNEL_SERVER={address}', *self.config['Healthcheck']['Test'][1:])
@@ -113,7 +120,7 @@ class Image(unittest.TestCase):
 
     def test_without_a_model_it_says_what_is_missing(self):
         with self.assertRaisesRegex(AssertionError, r'(?s)status 2.*/models/model\.gguf'):
-            with self.start('--device', 'cpu', '--listen', '0.0.0.0:0') as server:
+            with self.start('--device', 'cpu') as server:
                 server.await_health(*self.config['Healthcheck']['Test'][1:], '--server', f'127.0.0.1:{server.port}')
 
 

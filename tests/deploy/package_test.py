@@ -102,7 +102,8 @@ class Packages(unittest.TestCase):
         self.check_unit()
         self.run_exec_start()
         self.inside('dpkg', '--remove', 'megakernel')
-        self.assertEqual(self.files() - before, {'/etc/megakernel', '/etc/megakernel/megakernel.json'})
+        self.assertEqual(self.files() - before,
+                         {'/etc/megakernel', '/etc/megakernel/megakernel.json', '/var/lib/megakernel'})
         self.inside('dpkg', '--purge', 'megakernel')
         self.assertEqual(self.files() - before, set())
         self.assertEqual(before - self.files(), set())
@@ -120,7 +121,7 @@ class Packages(unittest.TestCase):
         self.assertRegex(overall, r'exposure level for megakernel\.service: \d')
 
     def run_exec_start(self):
-        """The unit's command with the default configuration; only the port is a free one."""
+        """The unit's command with the default configuration, on ports that are free."""
         os.makedirs(self.root + '/srv/megakernel')
         os.link(os.path.join(self.models, os.path.basename(os.environ['MEGAKERNEL_TEST_MODEL'])),
                 self.root + '/srv/megakernel/model.gguf')
@@ -131,7 +132,10 @@ class Packages(unittest.TestCase):
         except subprocess.SubprocessError:
             print('this kernel cannot deny writable and executable memory (Linux 6.3 can): not tried')
             deny = None
-        with sandbox.Sandbox(self.root, [*self.exec_start(), '--listen', '127.0.0.1:0'], before_exec=deny) as server:
+        os.makedirs(self.root + '/var/lib/megakernel')  # systemd makes it: StateDirectory
+        free_ports = ('--listen', '127.0.0.1:0', '--metrics-listen', '127.0.0.1:0')
+        with sandbox.Sandbox(self.root, [*self.exec_start(), *free_ports], state_at='/var/lib/megakernel',
+                             before_exec=deny) as server:
             self.assertIn('/srv/megakernel/model.gguf', server.text() + server.await_health(
                 'megakernel', 'health', '--server', f'127.0.0.1:{server.port}') + server.text())
             self.assert_serves(server, 'megakernel')

@@ -23,9 +23,10 @@ mount --rbind /dev "$2/dev"
 mount -t proc proc "$2/proc"
 mount --rbind /sys "$2/sys"
 if [ -n "$3" ]; then mount --bind "$3" "$2$4"; mount -o remount,ro,bind "$2$4"; fi
+if [ -n "$5" ]; then mount -t tmpfs -o "mode=700,uid=${6%:*},gid=${6#*:}" state "$2$5"; fi
 root=$2
-identity=$5
-shift 5
+identity=$6
+shift 6
 cd /
 exec setpriv --no-new-privs chroot --userspec="$identity" "$root" "$@"
 '''
@@ -48,15 +49,16 @@ def deny_write_execute():
 
 
 class Sandbox:
-    """A server, started with `command` inside `root`. `models` (a folder) is seen, read-only, at `models_at`."""
+    """A server, started with `command` inside `root`. `models` (a folder) is seen, read-only, at `models_at`; at
+    `state_at` there is an empty folder of its own, the only place where it can write."""
 
-    def __init__(self, root, command, models=None, models_at='', user='10001:10001', before_exec=None):
+    def __init__(self, root, command, models=None, models_at='', state_at='', user='10001:10001', before_exec=None):
         self.user = user
         self.place = tempfile.TemporaryDirectory()
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
             ['unshare', '--mount', '--pid', '--fork', '--kill-child=KILL', 'sh', '-c', MOUNTS, 'sh', root,
-             self.place.name, models or '', models_at, user, *command],
+             self.place.name, models or '', models_at, state_at, user, *command],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, preexec_fn=before_exec)
         try:
             self.port = self._await_port()
