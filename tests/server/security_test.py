@@ -198,7 +198,40 @@ class Reload(Folder):
             server.run('model', expect=1)
 
 
+class Tenants(Folder):
+    def test_saved_sessions_of_another_tenant_are_not_there(self):
+        entries = [{'tenant': tenant, 'scopes': ['infer', 'session'], 'token': token}
+                   for tenant, token in (('anna', TOKEN), ('bert', OTHER))]
+        path = self.write('tokens.json', json.dumps({'tokens': entries}))
+        anna = ['--token-file', self.write('anna', TOKEN)]
+        bert = ['--token-file', self.write('bert', OTHER)]
+        saved = os.path.join(self.folder, 'saved')
+        os.mkdir(saved)
+        with serving.Server('--device', 'fake', '--auth-tokens', path, '--session-dir', saved) as server:
+            session = server.run('session', 'create', *anna).stdout.strip()
+            server.run('generate', SECRET, '--session', session, '--max-tokens', '5', *anna)
+            refusal = server.run('session', 'save', session, 'mine', '--json', *bert, expect=1).stdout
+            self.assertIn('SESSION_NOT_FOUND', refusal)
+            server.run('session', 'save', session, 'mine', *anna)
+            self.assertIn('mine', server.run('session', 'saved', *anna).stdout)
+            self.assertNotIn('mine', server.run('session', 'saved', *bert).stdout)
+            for verb in ('restore', 'forget'):
+                refusal = server.run('session', verb, 'mine', '--json', *bert, expect=1).stdout
+                self.assertIn('SESSION_NOT_FOUND', refusal)
+            server.run('session', 'restore', 'mine', *anna)
+
+
 class Secrets(Folder):
+    def test_a_token_does_not_travel_unencrypted_to_another_machine(self):
+        flags = ['--token-file', self.write('token', TOKEN), '--connect-timeout', '1']
+        refusal = serving.run('--server', '192.0.2.1:1', 'model', '--json', *flags, expect=1).stdout
+        self.assertIn('FAILED_PRECONDITION', refusal)
+        self.assertIn('unencrypted', refusal)
+        self.assertNotIn(TOKEN, refusal)
+        for more in (['--tls'], ['--allow-unencrypted-token']):  # then it is tried
+            tried = serving.run('--server', '192.0.2.1:1', 'model', '--json', *flags, *more, expect=1).stdout
+            self.assertNotIn('FAILED_PRECONDITION', tried)
+
     def test_no_prompt_output_or_token_in_the_most_talkative_log(self):
         path = self.write('tokens.json', tokens(TOKEN))
         flags = ['--token-file', self.write('token', TOKEN)]
