@@ -84,6 +84,37 @@ def tokenizer(**changes):
     return (json.dumps(file | changes, ensure_ascii=False) + "ab xx <s> e\u0301 12  \n").encode()
 
 
+PIECES = ["<unk>", "<s>", "</s>"] + [f"<0x{byte:02X}>" for byte in range(256)] + ["\u2581", "a", "b", "ab", "\u2581a", "a\u2581", "é"]
+
+
+def piece_tokenizer(**changes):
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    file = {"added_tokens": [{"id": i, "content": PIECES[i], **flags} for i in range(3)],
+            "normalizer": {"type": "Sequence", "normalizers": [
+                {"type": "Prepend", "prepend": "\u2581"},
+                {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}]},
+            "decoder": {"type": "Sequence", "decoders": [
+                {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}, {"type": "ByteFallback"},
+                {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
+            "model": {"type": "BPE", "unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True,
+                      "vocab": {piece: i for i, piece in enumerate(PIECES)}, "merges": ["a b", "\u2581 a", "a \u2581"]}}
+    return (json.dumps(file | changes, ensure_ascii=False) + "ab  a <s> \u00e9\u00ea\n b").encode()
+
+
+def gguf_pieces(scores):
+    """A container with nothing but pieces and their scores."""
+    def array(key, kind, values, form):
+        return text(key) + struct.pack(f"<IIQ{len(values)}{form}", 9, kind, len(values), *values)
+
+    types = [2, 3, 3] + [6] * 256 + [1] * (len(PIECES) - 259)
+    keys = [text("tokenizer.ggml.model") + struct.pack("<I", 8) + text("llama"),
+            text("tokenizer.ggml.tokens") + struct.pack("<IIQ", 9, 8, len(PIECES)) +
+            b"".join(struct.pack("<Q", len(piece.encode())) + piece.encode() for piece in PIECES),
+            array("tokenizer.ggml.token_type", 5, types, "i"), array("tokenizer.ggml.scores", 6, scores, "f")]
+    head = b"GGUF" + struct.pack("<IQQ", 3, 0, len(keys)) + b"".join(keys)
+    return head + bytes(-len(head) % 32)
+
+
 GPT4 = ("(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|"
         "\\s+(?!\\S)|\\s+")
 SPLIT = {"type": "Sequence", "pretokenizers": [
@@ -151,13 +182,15 @@ def seeds():
     blocks = {1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 12: (256, 144), 13: (256, 176),
               14: (256, 210), 20: (32, 18), 30: (1, 2)}
     yield "gguf", [gguf(), gguf("qwen3", pre="qwen2"), gguf("qwen2", version=2), gguf()[:100], gguf()[:-50], b"GGUF",
+                   gguf_pieces([-i / 3 for i in range(len(PIECES))]), gguf_pieces([float("nan")] * len(PIECES)),
                    *[gguf(kind=k, block=b, hidden=max(8, b[0])) for k, b in blocks.items() if b[0] < 256]]
     one = {"a": tensor("F32", [2, 2], 0, 16), "b": tensor("BF16", [4], 16, 24), "__metadata__": {"format": "pt"}}
     yield "safetensors", [safetensors(one, 24), safetensors(one, 23), safetensors({}, 0), safetensors("{", 0), b"",
                           safetensors({"a": tensor("F16", [1 << 40], 0, 8)}, 8),
                           safetensors('{"a":{},"a":{}}', 0), struct.pack("<Q", 1 << 60)]
     yield "tokenizer", [tokenizer(), tokenizer(pre_tokenizer=SPLIT, normalizer=None), tokenizer(post_processor=None),
-                        b"{}", b"[" * 40, tokenizer()[:200]]
+                        b"{}", b"[" * 40, tokenizer()[:200], piece_tokenizer(),
+                        piece_tokenizer(normalizer=None)]
     index = {"metadata": {"total_size": 1}, "weight_map": {"a": "model-00001-of-00002.safetensors"}}
     generation = {"do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 0.95, "eos_token_id": [1, 2]}
     yield "config", [json.dumps(x).encode() for x in
