@@ -31,7 +31,7 @@ struct ServerOptions {
   std::int64_t persistent_blocks = 0;
   std::int64_t threads_per_block = layout::kThreads;
   std::string kv_layout = "head-major";
-  absl::Duration stall_timeout = absl::Milliseconds(1500);
+  absl::Duration stall_timeout = absl::Milliseconds(1200);
 
   std::int64_t max_context = 0;
   std::int64_t max_sequences = 64;

@@ -56,7 +56,7 @@ struct EngineOptions {
   std::int32_t prompt_rows_busy = 0;
   // An executor whose heartbeat rests for this long while work is pending has failed. A heartbeat is progress inside a
   // step, so a step may take longer; time in which the process did not run is not counted.
-  absl::Duration stall_timeout = absl::Milliseconds(1500);
+  absl::Duration stall_timeout = absl::Milliseconds(1200);
   // After this long without work the executor is told to give up the processor.
   absl::Duration park_after = absl::Milliseconds(100);
   // Called once, when the executor has failed or the engine thread hangs: all new work is refused from now on. Every

@@ -4,12 +4,16 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/core/progress_watch.h"
+#include "engine/core/run_delay.h"
 
 namespace megakernel {
 namespace {
 
 // Counted of the time between two looks: a look that comes late may find that nobody had the processor.
 constexpr absl::Duration kLongestGap = absl::Milliseconds(200);
+// A thread that waited for a processor for less than this of the time between two looks was not kept from its work:
+// those that only wake up to look wait a little each time.
+constexpr absl::Duration kStarved = absl::Milliseconds(50);
 
 }  // namespace
 
@@ -43,9 +47,21 @@ bool Watchdog::Sleep(absl::Duration duration) {
 void Watchdog::Watch() {
   ProgressWatch executor(kLongestGap);
   ProgressWatch engine(kLongestGap);
+  RunDelay delay;
+  std::uint64_t last = executor_->Heartbeat();
   while (!Sleep(kWatchInterval) && !answered_.load(std::memory_order_relaxed)) {
     const absl::Time now = clock_->Now();
-    const absl::Duration age = executor.Look(now, executor_->Heartbeat(), busy_.load(std::memory_order_relaxed));
+    const bool busy = busy_.load(std::memory_order_relaxed);
+    const std::uint64_t heartbeat = executor_->Heartbeat();
+    absl::Duration starved;
+    if (busy && heartbeat == last) {
+      starved = delay.Look();
+    } else {
+      delay.Forget();
+    }
+    last = heartbeat;
+    const absl::Duration age =
+        executor.Look(now, heartbeat, busy, starved >= kStarved ? starved : absl::ZeroDuration());
     age_ns_.store(absl::ToInt64Nanoseconds(age), std::memory_order_relaxed);
     if (age >= limit_) {
       const absl::Status stall = absl::InternalError(

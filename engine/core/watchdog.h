@@ -1,8 +1,8 @@
 // Notices an executor that does not move, and an engine thread that does not come round.
 //
 // On a thread of its own: the engine thread may be the one that hangs, inside a call into the executor. The executor's
-// heartbeat is progress inside a step, so a step may take as long as it likes. Time in which this process did not run
-// is not counted (progress_watch.h).
+// heartbeat is progress inside a step, so a step may take as long as it likes. Time in which this process, or one of
+// its threads that wanted to, could not run is not counted (progress_watch.h, run_delay.h).
 #pragma once
 
 #include <atomic>

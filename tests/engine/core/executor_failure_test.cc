@@ -1,11 +1,16 @@
 // An executor that lies, breaks or hangs: the engine says so, ends every stream and refuses the rest.
 #include <gtest/gtest.h>
+#include <sched.h>
 
+#include <atomic>
+#include <fstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/time/clock.h"
 #include "engine/core/progress_watch.h"
+#include "engine/core/run_delay.h"
 #include "tests/engine/core/engine_fixture.h"
 
 namespace megakernel::testing {
@@ -188,6 +193,46 @@ TEST_F(ProgressWatchTest, TimeInWhichNobodyLookedIsNotCounted) {
   EXPECT_LE(LookFor(absl::Milliseconds(100)), absl::Milliseconds(800));
   now_ -= absl::Hours(5);
   EXPECT_LE(LookFor(absl::Milliseconds(100)), absl::Milliseconds(800));
+}
+
+TEST_F(ProgressWatchTest, TimeWithoutAProcessorIsNotCounted) {
+  LookFor(absl::Milliseconds(100));
+  absl::Duration still;
+  for (int i = 0; i < 50; ++i) {
+    now_ += absl::Milliseconds(100);
+    still = watch_.Look(now_, count_, true, absl::Milliseconds(90));
+  }
+  EXPECT_EQ(still, absl::Milliseconds(500));
+  now_ += absl::Milliseconds(100);
+  EXPECT_EQ(watch_.Look(now_, count_, true, absl::Seconds(3)), still);
+}
+
+// Two threads that want the same processor: one of them waits.
+TEST(RunDelayTest, SeesThreadsThatWaitForAProcessor) {
+  if (!std::ifstream("/proc/self/schedstat").good()) GTEST_SKIP() << "the kernel does not count run delays";
+  cpu_set_t usable, one;
+  ASSERT_EQ(sched_getaffinity(0, sizeof usable, &usable), 0);
+  CPU_ZERO(&one);
+  for (int cpu = 0; CPU_COUNT(&one) == 0; ++cpu) {
+    if (CPU_ISSET(cpu, &usable)) CPU_SET(cpu, &one);
+  }
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 2; ++i) {
+    threads.emplace_back([&] {
+      sched_setaffinity(0, sizeof one, &one);
+      while (!stop.load(std::memory_order_relaxed)) {
+      }
+    });
+  }
+  RunDelay delay;
+  EXPECT_EQ(delay.Look(), absl::ZeroDuration());
+  absl::SleepFor(absl::Milliseconds(500));
+  EXPECT_GT(delay.Look(), absl::Milliseconds(100));
+  delay.Forget();
+  EXPECT_EQ(delay.Look(), absl::ZeroDuration());
+  stop = true;
+  for (std::thread& thread : threads) thread.join();
 }
 
 TEST_F(ProgressWatchTest, WithoutWorkNothingIsCounted) {
