@@ -187,8 +187,8 @@ Activations Forward::Quantize(Worker& worker, const Buffer<float>& floats, std::
   return input;
 }
 
-// Strips that a member takes at a time: small, so that one that is held up does not hold up the rest, and with many rows
-// fewer, because taking is the heartbeat that a watchdog looks at.
+// Strips that a member takes at a time: small, so that one that is held up does not hold up the rest, and with many
+// rows fewer, because taking is the heartbeat that a watchdog looks at.
 std::int32_t Forward::Chunk(std::int32_t total) const {
   const std::int32_t most = std::clamp(512 / std::max(1, batch_->num_rows()), 1, 8);
   return std::clamp(total / (shape_.num_threads * 12), 1, most);
