@@ -39,6 +39,8 @@ absl::StatusOr<Json> ParseStrictJson(const std::string& text, const std::string&
   } catch (const Json::parse_error& error) {
     return absl::InvalidArgumentError(
         absl::StrCat(source, ": ", may_quote ? error.what() : absl::StrCat("no JSON at ", Place(text, error.byte))));
+  } catch (const Json::out_of_range&) {  // which knows no place
+    return absl::InvalidArgumentError(absl::StrCat(source, ": a number is larger than any that is known"));
   }
   if (!repeated.empty()) {
     return absl::InvalidArgumentError(

@@ -95,7 +95,7 @@ class CallLoop::StreamedCall final : public Pending {
  public:
   StreamedCall(CallLoop& loop, Client& client, const v1::GenerateRequest& request, const CallOptions& options,
                Handlers handlers)
-      : loop_(loop), scope_(options), handlers_(std::move(handlers)) {
+      : loop_(loop), handlers_(std::move(handlers)), scope_(options) {
     reader_ = client.stubs_->inference->AsyncGenerate(scope_.context(), request, &loop.state_->queue,
                                                       static_cast<Pending*>(this));
   }
@@ -127,8 +127,8 @@ class CallLoop::StreamedCall final : public Pending {
   void Read() { reader_->Read(&response_, static_cast<Pending*>(this)); }
 
   CallLoop& loop_;
+  Handlers handlers_;  // may own what cancels the call, so it goes after the call
   CallScope scope_;
-  Handlers handlers_;
   std::unique_ptr<grpc::ClientAsyncReader<v1::GenerateResponse>> reader_;
   v1::GenerateResponse response_;
   grpc::Status status_;
@@ -144,7 +144,7 @@ class CallLoop::ShortCall final : public Pending {
 
   // `start` makes gRPC's reader of the answer.
   template <typename Start>
-  ShortCall(const CallOptions& options, Start start, OnDone on_done) : scope_(options), on_done_(std::move(on_done)) {
+  ShortCall(const CallOptions& options, Start start, OnDone on_done) : on_done_(std::move(on_done)), scope_(options) {
     reader_ = start(scope_.context());
     reader_->Finish(&response_, &status_, static_cast<Pending*>(this));
   }
@@ -154,8 +154,8 @@ class CallLoop::ShortCall final : public Pending {
   }
 
  private:
-  CallScope scope_;
   const OnDone on_done_;
+  CallScope scope_;
   std::unique_ptr<grpc::ClientAsyncResponseReader<Response>> reader_;
   Response response_;
   grpc::Status status_;

@@ -1,4 +1,5 @@
 // EngineCore: from the executor's events to tokens in streams, and every way to end.
+#include <algorithm>
 #include <iterator>
 #include <utility>
 
@@ -200,6 +201,10 @@ Finished EngineCore::Summary(const Choice& choice, const End& end) const {
     finished.timings.decode = choice.last_token_time - choice.first_token;
   } else if (started) {
     finished.timings.prefill = now_ - generation.started;
+  }
+  // A clock that was set back meanwhile makes no negative times.
+  for (absl::Duration* time : {&finished.timings.queue, &finished.timings.prefill, &finished.timings.decode}) {
+    *time = std::max(*time, absl::ZeroDuration());
   }
   if (choice.sequence != nullptr) {
     finished.session_length = choice.sequence->length();
