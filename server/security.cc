@@ -91,6 +91,7 @@ Security::~Security() {
 
 absl::Status Security::ReloadTls() {
   if (tls_ == nullptr) return absl::OkStatus();
+  MutexLock lock(&reload_mutex_);
   const absl::Status status = tls_->Reload(absl::Now());
   if (status.ok()) {
     LogTls(*tls_);
@@ -102,6 +103,7 @@ absl::Status Security::ReloadTls() {
 
 absl::Status Security::ReloadTokens() {
   if (!access_.has_value()) return absl::OkStatus();
+  MutexLock lock(&reload_mutex_);
   auto tokens = ReadTokenFile(token_paths_.front());
   if (!tokens.ok()) {
     spdlog::error("tokens not taken, those before stay in use: {}", std::string(tokens.status().message()));

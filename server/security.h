@@ -56,6 +56,7 @@ class Security {
   FileStamps tls_stamps_{{}};
   FileStamps token_stamps_{{}};
 
+  Mutex reload_mutex_;  // one reading at a time: tokens and limits are of the same file
   Mutex mutex_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;

@@ -48,10 +48,11 @@ class TokenInterceptorFactory final : public grpc::experimental::ClientIntercept
 
 // By its spelling: a name that only resolves to this machine does not count.
 bool IsThisMachine(const std::string& target) {
-  for (const char* prefix : {"unix:", "localhost:", "127.", "[::1]:"}) {
+  for (const char* prefix : {"unix:", "localhost:", "[::1]:"}) {
     if (absl::StartsWith(target, prefix)) return true;
   }
-  return false;
+  const std::string host = target.substr(0, target.rfind(':'));  // "127.example.com" is somebody else's name
+  return absl::StartsWith(host, "127.") && host.find_first_not_of("0123456789.") == std::string::npos;
 }
 
 std::shared_ptr<grpc::ChannelCredentials> Credentials(const ConnectOptions& options) {

@@ -224,10 +224,11 @@ class Tenants(Folder):
 class Secrets(Folder):
     def test_a_token_does_not_travel_unencrypted_to_another_machine(self):
         flags = ['--token-file', self.write('token', TOKEN), '--connect-timeout', '1']
-        refusal = serving.run('--server', '192.0.2.1:1', 'model', '--json', *flags, expect=1).stdout
-        self.assertIn('FAILED_PRECONDITION', refusal)
-        self.assertIn('unencrypted', refusal)
-        self.assertNotIn(TOKEN, refusal)
+        for address in ('192.0.2.1:1', '127.0.0.1.example:1', '127.example:1', 'localhost.example:1'):
+            refusal = serving.run('--server', address, 'model', '--json', *flags, expect=1).stdout
+            self.assertIn('FAILED_PRECONDITION', refusal)
+            self.assertIn('unencrypted', refusal)
+            self.assertNotIn(TOKEN, refusal)
         for more in (['--tls'], ['--allow-unencrypted-token']):  # then it is tried
             tried = serving.run('--server', '192.0.2.1:1', 'model', '--json', *flags, *more, expect=1).stdout
             self.assertNotIn('FAILED_PRECONDITION', tried)
