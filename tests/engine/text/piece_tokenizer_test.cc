@@ -5,7 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
+#include <ctime>
 #include <deque>
 #include <functional>
 #include <limits>
@@ -126,10 +126,10 @@ TEST(PieceTokenizerTest, HostileTextTakesLinearTime) {
   const auto merging = MakeMerging(), scoring = MakeScoring();
   for (const std::string& text : {std::string(kMegabyte, 'a'), std::string(kMegabyte, ' '), marks}) {
     for (const auto* tokenizer : {&merging, &scoring}) {
-      const auto start = std::chrono::steady_clock::now();
+      const std::clock_t start = std::clock();
       const std::vector<TokenId> ids = (*tokenizer)->Encode(text, true);
       EXPECT_EQ((*tokenizer)->Decode(ids, false), text);
-      EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
+      EXPECT_LT(static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC, 20.0);
     }
   }
 }
