@@ -62,8 +62,10 @@ std::size_t EqualTokens(const test::ParitySequence& sequence, const std::vector<
 
 absl::Status VerifyServer(const std::string& model_path, const test::ParityGoldens& goldens, double bound,
                           const std::string& precision, nlohmann::ordered_json& result) {
-  tests::ServerProcess server(
-      {"--device", "cpu", "--model", model_path, "--max-context", "512", "--precision", precision});
+  tests::ServerProcess server({"--device", "cpu", "--model", model_path, "--max-context", "512", "--precision",
+                               precision,
+                               // Whoever verifies may share the machine.
+                               "--stall-timeout", "60s"});
   if (server.address().empty()) return absl::InternalError(absl::StrCat("no server:\n", server.log()));
   auto client = client::Client::Connect(server.address());
   if (!client.ok()) return absl::InternalError(client::Describe(client.error()));
