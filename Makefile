@@ -1,6 +1,6 @@
 # The menu. Each entry is one script or one CMake preset; `make help` lists them.
 MAKEFLAGS += --no-print-directory
-.PHONY: help run test build bench gpu-test sanitize lint fmt package image test-deploy clean
+.PHONY: help run test torture build bench gpu-test sanitize lint fmt package image test-deploy clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -10,6 +10,9 @@ run: ## set up, build, fetch the default model, start a server and talk to it (A
 
 test: ## set up, build and run every test that needs no GPU
 	@deploy/test.sh cpu
+
+torture: ## what the server must survive, in full, with a figure and a threshold for each row (up to 45 minutes)
+	@tests/torture/run.sh $(ARGS)
 
 build: ## set up and build everything that needs no GPU, into build/cpu
 	@deploy/setup.sh run
