@@ -1,13 +1,14 @@
 // The one thread that runs the streaming calls: it takes what gRPC has completed and writes what the engine has
 // produced.
 //
-// One thread on purpose. The tokens of a step come for many streams at once; one thread writes them all before it looks
-// at the first completion, so nothing is woken for each of them, and a connection's sockets send them in one piece.
+// One thread on purpose. The tokens of a step come for many streams at once; one thread writes them all and takes what
+// has completed in between, so nothing is woken for each of them, and a connection's sockets send them in one piece.
 #pragma once
 
 #include <grpcpp/alarm.h>
 #include <grpcpp/grpcpp.h>
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <thread>
@@ -74,8 +75,10 @@ class StreamLoop final : public Pump {
 
   void SetTick();
   void Run();
+  // Runs the next completion, if one comes until `deadline`.
+  grpc::CompletionQueue::NextStatus TakeCompletion(gpr_timespec deadline);
   void TakeEntered();
-  // Writes for some of the calls that entered; true when others wait.
+  // Writes for the next calls that entered, up to kMaxTogether. False when the queue has shut down.
   bool PumpSome();
 
   const std::unique_ptr<grpc::ServerCompletionQueue> queue_;
@@ -91,8 +94,7 @@ class StreamLoop final : public Pump {
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
 
   // Loop's thread only.
-  std::vector<std::shared_ptr<Pumped>> batch_;  // from next_ on they wait
-  std::size_t next_ = 0;
+  std::deque<std::shared_ptr<Pumped>> waiting_;
   CorkedConnections connections_;
 
   std::thread thread_;
