@@ -186,6 +186,13 @@ class SessionModel {
     if (!listed || !s.has_temperature() || s.temperature() != 0 || s.allowed_token_ids_size() > 0) return;
     SamplingParams greedy;
     greedy.temperature = 0;
+    greedy.min_tokens = decode.stopping().min_tokens();  // until then a stop token is not chosen
+    const auto& stop = decode.stopping().stop_token_ids();
+    greedy.stop_tokens.assign(stop.begin(), stop.end());
+    if (!decode.stopping().ignore_eos()) {
+      const std::vector<TokenId>& eos = rig_.model->config().eos_tokens;
+      greedy.stop_tokens.insert(greedy.stop_tokens.end(), eos.begin(), eos.end());
+    }
     MK_CHECK(output_ == FakeGenerate(rig_.fake, tokens_, greedy, count));
   }
 
