@@ -25,8 +25,8 @@ void EngineCore::ExportSession(const std::string& tenant, const std::string& id,
     return done(MakeError(absl::StatusCode::kUnimplemented, ErrorReason::kUnsupported,
                           "the executor does not give out keys and values: sessions cannot be saved"));
   }
-  const absl::StatusOr<Session*> found = FindIdle(tenant, id);
-  if (!found.ok()) return done(found.status());
+  absl::StatusOr<Session*> found = FindIdle(tenant, id);
+  if (!found.ok()) return done(std::move(found).status());
   Session* const session = *found;
   sessions_.Take(session);
   session->last_used = now_;

@@ -130,8 +130,8 @@ absl::StatusOr<SessionInfo> EngineCore::RollbackSession(const std::string& tenan
 
 void EngineCore::DeleteSession(const std::string& tenant, const std::string& id, SessionCallback done) {
   ExpireSessions();
-  const absl::StatusOr<Session*> found = sessions_.Find(tenant, id);
-  if (!found.ok()) return done(found.status());
+  absl::StatusOr<Session*> found = sessions_.Find(tenant, id);
+  if (!found.ok()) return done(std::move(found).status());
   Generation* const generation = (*found)->busy;
   std::unique_ptr<Session> removed = sessions_.Remove(*found);
   if (generation == nullptr) return done(SessionInfo());
