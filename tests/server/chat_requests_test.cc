@@ -7,6 +7,7 @@
 #include <limits>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "engine/text/jinja_template.h"
 #include "server/chat_conversion.h"
 #include "tests/server/test_server.h"
@@ -129,7 +130,7 @@ const BadChat kBadChats[] = {
      "chat.template_arguments.a.b", "not set"},
     {"arguments_many",
      [](auto& c) {
-       for (int i = 0; i < 1001; ++i) Argument(c, "a" + std::to_string(i)).set_bool_value(true);
+       for (int i = 0; i < 1001; ++i) Argument(c, absl::StrCat("a", i)).set_bool_value(true);
      },
      "chat.template_arguments", "more than 1000 members"},
     {"both_ends",

@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "server/session_store.h"
 #include "tests/server/test_server.h"
 
@@ -218,7 +219,7 @@ TEST_F(SavedSessionTest, ManyAtOnceAreRefusedWhenNoPlaceIsLeft) {
   std::atomic<int> saved{0}, refused{0};
   for (int i = 0; i < 2 * SessionStore::kMaxTransfers; ++i) {
     clients.emplace_back([&, i] {
-      const Failure failure = Save(server, id, "n" + std::to_string(i));
+      const Failure failure = Save(server, id, absl::StrCat("n", i));
       failure.code == 0 ? ++saved : ++refused;
       EXPECT_EQ(failure.reason, failure.code == 0 ? "" : "QUEUE_FULL");
     });
