@@ -13,6 +13,7 @@
 #include "engine/model/family.h"
 #include "kernels/layout/kv_page.h"
 #include "server/byte_model.h"
+#include "server/load_log.h"
 #include "server/memory_budget.h"
 #include "server/option_values.h"
 #include "server/weight_summary.h"
@@ -28,10 +29,14 @@ constexpr std::int32_t kFakeContext = 32768;
 // The fake keeps a few bytes per token, no keys and values: enough pages for every sequence in full.
 constexpr std::int32_t kFakeMaxPages = 1 << 16;
 
-absl::StatusOr<std::unique_ptr<Model>> OpenModel(const ServerOptions& options) {
+LoadProgress ProgressOf(LoadLog& load) {
+  return [&load](const char* stage, std::int64_t done, std::int64_t total) { load.Bytes(stage, done, total); };
+}
+
+absl::StatusOr<std::unique_ptr<Model>> OpenModel(const ServerOptions& options, const LoadProgress& progress) {
   if (options.model_path.empty()) return NewByteModel(options.max_context > 0 ? options.max_context : kFakeContext);
   const absl::Time start = absl::Now();
-  MK_ASSIGN_OR_RETURN(std::unique_ptr<Model> model, LoadModel(options.model_path));
+  MK_ASSIGN_OR_RETURN(std::unique_ptr<Model> model, LoadModel(options.model_path, progress));
   const ModelConfig& config = model->config();
   spdlog::info(
       "model name=\"{}\" family={} layers={} hidden={} q_heads={} kv_heads={} head_dim={} ffn={} vocab={} context={}",
@@ -63,8 +68,10 @@ absl::StatusOr<std::unique_ptr<Executor>> MakeFake(const ServerOptions& options,
   return std::make_unique<FakeExecutor>(std::move(fake));
 }
 
-absl::StatusOr<std::unique_ptr<Executor>> MakeCpu(const ServerOptions& options, const Model& model) {
+absl::StatusOr<std::unique_ptr<Executor>> MakeCpu(const ServerOptions& options, const Model& model,
+                                                  const LoadProgress& progress) {
   CpuOptions cpu;
+  cpu.progress = progress;
   const bool fp32 = options.precision == "fp32";
   MK_ASSIGN_OR_RETURN(cpu.isa, ParseCpuIsa(options.cpu_isa));
   cpu.precision = fp32 ? CpuPrecision::kFp32 : CpuPrecision::kInt16;
@@ -101,7 +108,7 @@ absl::StatusOr<std::unique_ptr<Executor>> MakeCpu(const ServerOptions& options, 
 // Rows of a step: more lanes would take turns.
 constexpr std::int64_t kCudaLanes = 8;
 
-absl::StatusOr<std::unique_ptr<Executor>> MakeCuda(const ServerOptions& options, const Model& model) {
+absl::StatusOr<std::unique_ptr<Executor>> MakeCuda(const ServerOptions& options, const Model& model, LoadLog& load) {
   if (options.precision != "default") {
     return absl::InvalidArgumentError(
         absl::StrCat("--precision ", options.precision, ": the GPU executor has only the default; use --device cpu"));
@@ -114,12 +121,7 @@ absl::StatusOr<std::unique_ptr<Executor>> MakeCuda(const ServerOptions& options,
   cuda.persistent_blocks = static_cast<std::int32_t>(options.persistent_blocks);
   cuda.kv_layout = options.kv_layout == "token-major" ? layout::KvLayout::kTokenMajor : layout::KvLayout::kHeadMajor;
   cuda.threads = options.threads > 0 ? static_cast<int>(options.threads) : cpu::UsableProcessors();
-  absl::Time reported = absl::Now();
-  cuda.progress = [&reported](const char* stage, double share) {
-    if (share < 1.0 && absl::Now() < reported + absl::Seconds(1)) return;
-    reported = absl::Now();
-    spdlog::info("loading stage={} share={:.2f}", stage, share);
-  };
+  cuda.progress = [&load](const char* stage, double share) { load.Share(stage, share); };
   const absl::Time start = absl::Now();
   auto executor = NewCudaExecutor(model, cuda);
   if (executor.ok()) {
@@ -131,16 +133,16 @@ absl::StatusOr<std::unique_ptr<Executor>> MakeCuda(const ServerOptions& options,
 #endif
 
 absl::StatusOr<std::unique_ptr<Executor>> MakeExecutor(const ServerOptions& options, const std::string& device,
-                                                       const Model& model) {
+                                                       const Model& model, LoadLog& load) {
   if (device == "fake") return MakeFake(options, model);
 #if defined(MEGAKERNEL_CUDA)
   if (device == "cuda") {
-    auto executor = MakeCuda(options, model);
+    auto executor = MakeCuda(options, model, load);
     if (executor.ok() || options.device == "cuda") return executor;
     spdlog::warn("device taken=cpu reason=\"{}\"", std::string(executor.status().message()));
   }
 #endif
-  return MakeCpu(options, model);
+  return MakeCpu(options, model, ProgressOf(load));
 }
 
 void LogBudget(const ExecutorInfo& info, std::int32_t max_context) {
@@ -172,9 +174,10 @@ absl::StatusOr<ServingStack> BuildServingStack(const ServerOptions& options, Clo
                                                std::function<void(const EngineFailure&)> on_failure) {
   MK_ASSIGN_OR_RETURN(const DeviceChoice choice, ChooseDevice(options.device));
   spdlog::info("device asked={} taken={} reason=\"{}\"", options.device, choice.device, choice.reason);
+  LoadLog load(clock, [](const std::string& line) { spdlog::info("{}", line); });
   ServingStack stack;
-  MK_ASSIGN_OR_RETURN(stack.model, OpenModel(options));
-  MK_ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor, MakeExecutor(options, choice.device, *stack.model));
+  MK_ASSIGN_OR_RETURN(stack.model, OpenModel(options, ProgressOf(load)));
+  MK_ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor, MakeExecutor(options, choice.device, *stack.model, load));
 
   EngineOptions engine;
   engine.max_queue = static_cast<int>(options.max_queue);

@@ -311,7 +311,7 @@ absl::StatusOr<std::unique_ptr<Executor>> NewCpuExecutor(const Model& model, con
   const int threads = options.threads == 0 ? cpu::UsableProcessors() : options.threads;
   parts.team = std::make_unique<cpu::ThreadTeam>(threads);
   const bool as_float = options.precision == CpuPrecision::kFp32;
-  MK_ASSIGN_OR_RETURN(cpu::PackedModel packed, cpu::PackedModel::Pack(model, as_float, *parts.team));
+  MK_ASSIGN_OR_RETURN(cpu::PackedModel packed, cpu::PackedModel::Pack(model, as_float, *parts.team, options.progress));
   parts.packed = std::make_unique<cpu::PackedModel>(std::move(packed));
   MK_ASSIGN_OR_RETURN(cpu::KvStore kv, cpu::KvStore::Create(geometry, parts.info.num_pages));
   parts.kv = std::make_unique<cpu::KvStore>(std::move(kv));

@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
+#include "engine/base/load_progress.h"
 #include "engine/cpu/isa.h"
 #include "engine/executor/executor.h"
 #include "engine/model/model.h"
@@ -37,6 +38,7 @@ struct CpuOptions {
   CpuKvType kv_type = CpuKvType::kDefault;
   // Fills the unwritten positions of pages with NaN when they are granted, so that a read of them shows.
   bool poison = false;
+  LoadProgress progress;  // of the packing, stage "pack"; called by NewCpuExecutor only
 };
 
 // Packs the weights (a copy of the file's bytes in another order) and starts the threads. `model` must outlive the

@@ -1,6 +1,7 @@
 #include "engine/cpu/packed_model.h"
 
 #include <algorithm>
+#include <atomic>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -96,7 +97,8 @@ TensorView Rows(const TensorView& tensor, std::int64_t first, std::int64_t count
 
 }  // namespace
 
-absl::StatusOr<PackedModel> PackedModel::Pack(const Model& model, bool as_float, ThreadTeam& team) {
+absl::StatusOr<PackedModel> PackedModel::Pack(const Model& model, bool as_float, ThreadTeam& team,
+                                              const LoadProgress& progress) {
   const ModelConfig& config = model.config();
   const ModelWeights& weights = model.weights();
   MK_RETURN_IF_ERROR(CheckConfig(config));
@@ -116,16 +118,24 @@ absl::StatusOr<PackedModel> PackedModel::Pack(const Model& model, bool as_float,
     next += RoundUp(job.matrix->Bytes(), 64);
     packed.weight_bytes_ += job.matrix->Bytes();
   }
+  std::atomic<std::int64_t> done{0};
+  const auto add = [&](const Worker& worker, std::int64_t bytes) {
+    const std::int64_t all = done.fetch_add(bytes, std::memory_order_relaxed) + bytes;
+    // The whole is told at the end, when it is true of every member.
+    if (progress && worker.index() == 0 && all < packed.weight_bytes_) progress("pack", all, packed.weight_bytes_);
+  };
   team.Run([&](Worker& worker) {
     for (const Job& job : planner.jobs()) {
       std::byte* target = packed.memory_.data() + (job.matrix->data - packed.memory_.data());
       for (int first, count; worker.Take(job.matrix->num_strips, 16, first, count);) {
         PackStrips(*job.tensor, *job.matrix, first, first + count, target);
         model.Release(Rows(*job.tensor, first * kTileRows, count * kTileRows));
+        add(worker, count * job.matrix->StripBytes());
       }
       worker.Barrier();
     }
   });
+  if (progress) progress("pack", packed.weight_bytes_, packed.weight_bytes_);
   return packed;
 }
 

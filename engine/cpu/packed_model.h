@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/base/load_progress.h"
 #include "engine/cpu/memory.h"
 #include "engine/cpu/packed_matrix.h"
 #include "engine/cpu/thread_team.h"
@@ -24,8 +25,10 @@ struct PackedLayer {
 class PackedModel {
  public:
   // `as_float`: every matrix in fp32 (the reference mode). InvalidArgument naming the tensor when a shape does not fit
-  // the configuration, Unimplemented naming the dimension that the kernels cannot do, ResourceExhausted.
-  static absl::StatusOr<PackedModel> Pack(const Model& model, bool as_float, ThreadTeam& team);
+  // the configuration, Unimplemented naming the dimension that the kernels cannot do, ResourceExhausted. `progress` is
+  // told of packed bytes, stage "pack".
+  static absl::StatusOr<PackedModel> Pack(const Model& model, bool as_float, ThreadTeam& team,
+                                          const LoadProgress& progress = {});
 
   const std::vector<PackedLayer>& layers() const { return layers_; }
   const PackedVector& final_norm() const { return final_norm_; }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -25,14 +26,15 @@ namespace {
 
 constexpr const char* kTemplateKey = "tokenizer.chat_template";
 
-// In pieces whose pages are given back at once.
-void AddReleasing(const MappedFile& file, Digest& digest) {
+// In pieces whose pages are given back at once; `done` gets the bytes of each.
+void AddReleasing(const MappedFile& file, Digest& digest, const std::function<void(std::size_t)>& done) {
   constexpr std::size_t kPieceBytes = 1 << 20;
   const std::span<const std::byte> bytes = file.bytes();
   for (std::size_t at = 0; at < bytes.size(); at += kPieceBytes) {
     const std::span<const std::byte> piece = bytes.subspan(at, std::min(kPieceBytes, bytes.size() - at));
     digest.Add(piece);
     file.Release(piece);
+    done(piece.size());
   }
 }
 
@@ -40,7 +42,7 @@ class GgufModel final : public Model {
  public:
   explicit GgufModel(MappedFile mapped) { parts_.push_back(std::move(mapped)); }
 
-  absl::Status Build();
+  absl::Status Build(const LoadProgress& progress);
 
   const ModelConfig& config() const override { return config_; }
   const ModelWeights& weights() const override { return weights_; }
@@ -56,6 +58,7 @@ class GgufModel final : public Model {
   // Opens the other parts of a model that is split over files.
   absl::Status AppendParts(GgufFile& file);
   absl::Status BuildText(const GgufFile& file);
+  void MakeIdentity(const LoadProgress& progress);
 
   std::vector<MappedFile> parts_;
   OwnedTensors owned_;
@@ -67,7 +70,7 @@ class GgufModel final : public Model {
   std::string identity_;
 };
 
-absl::Status GgufModel::Build() {
+absl::Status GgufModel::Build(const LoadProgress& progress) {
   absl::StatusOr<GgufFile> file = GgufFile::Parse(parts_.front().bytes(), parts_.front().path());
   if (!file.ok()) return file.status();
   if (absl::Status status = AppendParts(*file); !status.ok()) return status;
@@ -75,14 +78,25 @@ absl::Status GgufModel::Build() {
   if (!config.ok()) return config.status();
   config_ = *std::move(config);
   if (absl::Status status = BuildText(*file); !status.ok()) return status;
-  absl::StatusOr<ModelWeights> weights = BindGgufWeights(*file, config_, owned_);
+  absl::StatusOr<ModelWeights> weights = BindGgufWeights(*file, config_, owned_, progress);
   if (!weights.ok()) return weights.status();
   weights_ = *std::move(weights);
   for (const TensorView& tensor : file->tensors()) weight_bytes_ += tensor.Bytes();
-  Digest digest;
-  for (const MappedFile& part : parts_) AddReleasing(part, digest);
-  identity_ = digest.Hex();
+  MakeIdentity(progress);
   return absl::OkStatus();
+}
+
+void GgufModel::MakeIdentity(const LoadProgress& progress) {
+  std::int64_t done = 0, total = 0;
+  for (const MappedFile& part : parts_) total += static_cast<std::int64_t>(part.bytes().size());
+  Digest digest;
+  for (const MappedFile& part : parts_) {
+    AddReleasing(part, digest, [&](std::size_t bytes) {
+      done += static_cast<std::int64_t>(bytes);
+      if (progress) progress("digest", done, total);
+    });
+  }
+  identity_ = digest.Hex();
 }
 
 absl::Status GgufModel::AppendParts(GgufFile& file) {
@@ -127,11 +141,11 @@ absl::Status GgufModel::BuildText(const GgufFile& file) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Model>> LoadGgufModel(const std::string& path) {
+absl::StatusOr<std::unique_ptr<Model>> LoadGgufModel(const std::string& path, const LoadProgress& progress) {
   absl::StatusOr<MappedFile> mapped = MappedFile::Open(path);
   if (!mapped.ok()) return mapped.status();
   auto model = std::make_unique<GgufModel>(*std::move(mapped));
-  if (absl::Status status = model->Build(); !status.ok()) return status;
+  if (absl::Status status = model->Build(progress); !status.ok()) return status;
   return model;
 }
 

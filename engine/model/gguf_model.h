@@ -11,7 +11,7 @@ namespace megakernel {
 
 // Opens a GGUF file: container, metadata, tensors, tokenizer, chat template. Reads every byte once, to check the
 // numbers and to make identity(): a Digest of the whole file. InvalidArgument (NotFound when there is no such file),
-// naming the file, the key or tensor, and the limit.
-absl::StatusOr<std::unique_ptr<Model>> LoadGgufModel(const std::string& path);
+// naming the file, the key or tensor, and the limit. `progress` is told of two passes, stages "check" and "digest".
+absl::StatusOr<std::unique_ptr<Model>> LoadGgufModel(const std::string& path, const LoadProgress& progress = {});
 
 }  // namespace megakernel

@@ -18,7 +18,9 @@ namespace {
 // Takes tensors out of the file one by one and remembers the first error.
 class Binder {
  public:
-  explicit Binder(const GgufFile& file) : file_(file) {}
+  Binder(const GgufFile& file, const LoadProgress& progress) : file_(file), progress_(progress) {
+    for (const TensorView& tensor : file.tensors()) total_ += tensor.name == kRopeDivisorsName ? 0 : tensor.Bytes();
+  }
 
   TensorView Take(const std::string& name, std::int64_t rows, std::int64_t cols) {
     if (!status_.ok()) return {};
@@ -34,6 +36,8 @@ class Binder {
     } else if (const std::int64_t row = FirstRowNotFinite(*found); row >= 0) {
       Fail(name, absl::StrCat("row ", row, " holds a number that is NaN or infinite"));
     }
+    done_ += found->Bytes();
+    if (progress_) progress_("check", done_, total_);
     return *found;
   }
 
@@ -54,6 +58,9 @@ class Binder {
   }
 
   const GgufFile& file_;
+  const LoadProgress& progress_;
+  std::int64_t done_ = 0;
+  std::int64_t total_ = 0;  // of all tensors that can be taken
   std::set<std::string_view> taken_;
   absl::Status status_;
 };
@@ -105,8 +112,9 @@ std::vector<std::byte> RowsForRopeOnHalves(const TensorView& tensor, std::int32_
   return rows;
 }
 
-absl::StatusOr<ModelWeights> BindGgufWeights(const GgufFile& file, const ModelConfig& config, OwnedTensors& owned) {
-  Binder binder(file);
+absl::StatusOr<ModelWeights> BindGgufWeights(const GgufFile& file, const ModelConfig& config, OwnedTensors& owned,
+                                             const LoadProgress& progress) {
+  Binder binder(file, progress);
   ModelWeights weights;
   weights.embedding = binder.Take("token_embd.weight", config.vocab, config.hidden);
   weights.final_norm = binder.Take("output_norm.weight", 1, config.hidden);

@@ -17,7 +17,9 @@ using OwnedTensors = std::vector<std::vector<std::byte>>;
 // scale of a quantised one may be NaN or infinite. A tensor that `config` has no use for is refused too, for it would
 // change the answers of a program that used it. Views point into the file, and into `owned` where rows were rearranged:
 // files of architecture llama hold the rows of attn_q and attn_k for RoPE on neighbours. Errors name the tensor.
-absl::StatusOr<ModelWeights> BindGgufWeights(const GgufFile& file, const ModelConfig& config, OwnedTensors& owned);
+// `progress` is told of the tensors whose numbers were read, stage "check".
+absl::StatusOr<ModelWeights> BindGgufWeights(const GgufFile& file, const ModelConfig& config, OwnedTensors& owned,
+                                             const LoadProgress& progress = {});
 
 // Undoes the arrangement of llama files: row 2i + j of a head goes to row j * head_dim / 2 + i. Works for every type,
 // since a row is contiguous. REQUIRES: tensor.rows is a multiple of head_dim.

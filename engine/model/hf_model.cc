@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <set>
 #include <span>
 #include <string_view>
@@ -47,7 +48,7 @@ class HfModel : public Model {
   // Tokenizer and chat template, where the directory has them.
   absl::Status ReadText(const std::string& directory);
   // Finds every tensor that the config implies and refuses the others.
-  absl::Status Bind();
+  absl::Status Bind(const LoadProgress& progress);
 
   const ModelConfig& config() const override { return config_; }
   const ModelWeights& weights() const override { return weights_; }
@@ -64,8 +65,10 @@ class HfModel : public Model {
   void BindLayer(const std::string& prefix, LayerWeights& layer);
   void RefuseUnused();
   // Reads all bytes once: makes the identity, and refuses numbers that are not finite.
-  void ReadThrough();
-  void ReadThrough(const SafetensorsFile& file, const StoredTensor& tensor, Digest& digest);
+  void ReadThrough(const LoadProgress& progress);
+  // The bytes of `tensor`, told to `look` piece by piece.
+  void ReadThrough(const SafetensorsFile& file, const StoredTensor& tensor,
+                   const std::function<void(std::span<const std::byte>)>& look);
 
   ModelConfig config_;
   HfShards shards_;
@@ -142,11 +145,12 @@ void HfModel::RefuseUnused() {
 }
 
 // In pieces that stay in the cache between the two looks, and whose pages are given back at once.
-void HfModel::ReadThrough(const SafetensorsFile& file, const StoredTensor& tensor, Digest& digest) {
+void HfModel::ReadThrough(const SafetensorsFile& file, const StoredTensor& tensor,
+                          const std::function<void(std::span<const std::byte>)>& look) {
   constexpr std::size_t kPieceBytes = 1 << 20;
   for (std::size_t at = 0; at < tensor.bytes.size() && status_.ok(); at += kPieceBytes) {
     const std::span<const std::byte> piece = tensor.bytes.subspan(at, std::min(kPieceBytes, tensor.bytes.size() - at));
-    digest.Add(piece);
+    look(piece);
     if (!AreFinite(tensor.type, piece.data(), static_cast<std::int64_t>(piece.size()) / BlockBytes(tensor.type))) {
       status_ = absl::InvalidArgumentError(
           absl::StrCat(file.path(), ": tensor ", tensor.name, " holds a number that is NaN or infinite"));
@@ -155,14 +159,21 @@ void HfModel::ReadThrough(const SafetensorsFile& file, const StoredTensor& tenso
   }
 }
 
-void HfModel::ReadThrough() {
+void HfModel::ReadThrough(const LoadProgress& progress) {
   Digest digest;
+  std::int64_t done = 0, total = 0;
+  for (const SafetensorsFile& file : shards_.files()) total += static_cast<std::int64_t>(file.bytes().size());
+  const auto look = [&](std::span<const std::byte> piece) {
+    digest.Add(piece);
+    done += static_cast<std::int64_t>(piece.size());
+    if (progress) progress("read", done, total);
+  };
   for (const SafetensorsFile& file : shards_.files()) {
     const std::byte* const data = file.tensors().empty() ? nullptr : file.tensors().front().bytes.data();
     const std::size_t header =
         data == nullptr ? file.bytes().size() : static_cast<std::size_t>(data - file.bytes().data());
-    digest.Add(file.bytes().first(header));
-    for (const StoredTensor& tensor : file.tensors()) ReadThrough(file, tensor, digest);
+    look(file.bytes().first(header));
+    for (const StoredTensor& tensor : file.tensors()) ReadThrough(file, tensor, look);
   }
   digest.Add(std::as_bytes(std::span(tokenizer_text_)));
   tokenizer_text_ = {};
@@ -200,7 +211,7 @@ absl::Status HfModel::ReadText(const std::string& directory) {
   return absl::OkStatus();
 }
 
-absl::Status HfModel::Bind() {
+absl::Status HfModel::Bind(const LoadProgress& progress) {
   weights_.embedding = Take("model.embed_tokens.weight", config_.vocab, config_.hidden);
   weights_.layers.resize(static_cast<std::size_t>(config_.num_layers));
   for (std::int32_t l = 0; l < config_.num_layers && status_.ok(); ++l) {
@@ -210,13 +221,13 @@ absl::Status HfModel::Bind() {
   weights_.lm_head =
       config_.tied_embedding ? weights_.embedding : Take("lm_head.weight", config_.vocab, config_.hidden);
   RefuseUnused();
-  if (status_.ok()) ReadThrough();
+  if (status_.ok()) ReadThrough(progress);
   return status_;
 }
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Model>> LoadHfModel(const std::string& directory) {
+absl::StatusOr<std::unique_ptr<Model>> LoadHfModel(const std::string& directory, const LoadProgress& progress) {
   const std::string config_path = directory + "/config.json";
   const auto text = ReadTextFile(config_path, kMaxConfigBytes);
   if (!text.ok()) return text.status();
@@ -236,7 +247,7 @@ absl::StatusOr<std::unique_ptr<Model>> LoadHfModel(const std::string& directory)
   if (!shards.ok()) return shards.status();
   auto model = std::make_unique<HfModel>(*std::move(config), *std::move(shards));
   if (const absl::Status read = model->ReadText(directory); !read.ok()) return read;
-  if (const absl::Status bound = model->Bind(); !bound.ok()) return bound;
+  if (const absl::Status bound = model->Bind(progress); !bound.ok()) return bound;
   return std::unique_ptr<Model>(std::move(model));
 }
 

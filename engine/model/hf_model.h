@@ -15,7 +15,7 @@ namespace megakernel {
 // model with a tied embedding and rotary tables, which transformers ignores as well. The index and the shards must name
 // the same tensors. InvalidArgument or NotFound, naming file and tensor or key.
 // tokenizer.json (hf_tokenizer.h) and the chat template (hf_chat.h) are read where they exist; without tokenizer.json
-// has_tokenizer() is false.
-absl::StatusOr<std::unique_ptr<Model>> LoadHfModel(const std::string& directory);
+// has_tokenizer() is false. `progress` is told of the safetensors files, stage "read".
+absl::StatusOr<std::unique_ptr<Model>> LoadHfModel(const std::string& directory, const LoadProgress& progress = {});
 
 }  // namespace megakernel

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/base/load_progress.h"
 
 namespace megakernel {
 
@@ -124,7 +125,7 @@ class Model {
 };
 
 // Opens a GGUF file or a Hugging Face directory (hf_model.h). Every error is InvalidArgument (or NotFound) and names
-// the file, the key or tensor, and the limit.
-absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& path);
+// the file, the key or tensor, and the limit. Stages of `progress`: "read" (directory); "check", "digest" (GGUF).
+absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& path, const LoadProgress& progress = {});
 
 }  // namespace megakernel
