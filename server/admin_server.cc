@@ -13,6 +13,7 @@
 #include "server/builder_plugins.h"
 #include "server/call_access.h"
 #include "server/grpc_status.h"
+#include "server/grpc_time.h"
 #include "server/listen_address.h"
 #include "server/listen_check.h"
 #include "spdlog/spdlog.h"
@@ -142,7 +143,7 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const AdminSetti
 AdminServer::AdminServer(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 AdminServer::~AdminServer() {
-  state_->server->Shutdown(absl::ToChronoTime(absl::Now() + kStopTime));
+  state_->server->Shutdown(GrpcTimeIn(kStopTime));
   state_->server->Wait();
 }
 

@@ -1,7 +1,7 @@
 #include "server/live_calls.h"
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "engine/core/error.h"
 
 namespace megakernel {
@@ -62,10 +62,10 @@ std::vector<std::shared_ptr<LiveCall>> LiveCalls::All() const {
   return calls;
 }
 
-bool LiveCalls::WaitEmpty(absl::Time deadline) {
+bool LiveCalls::WaitEmpty(absl::Duration timeout) {
   MutexLock lock(&mutex_);
   const auto empty = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return calls_.empty(); };
-  return mutex_.AwaitWithTimeout(empty, deadline - absl::Now());
+  return mutex_.AwaitWithTimeout(empty, timeout);
 }
 
 std::size_t LiveCalls::size() const {

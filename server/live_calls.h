@@ -38,8 +38,8 @@ class LiveCalls {
   void Fail(const absl::Status& status);
   // OnTick of every call.
   void Tick();
-  // False when `deadline` passes before the last call is removed.
-  bool WaitEmpty(absl::Time deadline);
+  // False when `timeout` passes before the last call is removed.
+  bool WaitEmpty(absl::Duration timeout);
   std::size_t size() const;
 
  private:

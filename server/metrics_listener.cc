@@ -14,7 +14,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "absl/time/clock.h"
 #include "engine/base/status_macros.h"
 #include "server/listen_address.h"
 #include "server/metrics_page.h"
@@ -108,11 +107,11 @@ void MetricsListener::Run() {
       polled.push_back({connection.descriptor, static_cast<short>(connection.answer.empty() ? POLLIN : POLLOUT), 0});
       next = std::min(next, connection.deadline);
     }
-    const absl::Duration left = std::max(absl::ZeroDuration(), next - absl::Now());
+    const absl::Duration left = std::max(absl::ZeroDuration(), next - clock_.Now());
     const int timeout = next == absl::InfiniteFuture() ? -1 : static_cast<int>(absl::ToInt64Milliseconds(left)) + 1;
     poll(polled.data(), polled.size(), timeout);
     if (polled[0].revents != 0) return;
-    const absl::Time now = absl::Now();
+    const absl::Time now = clock_.Now();
     std::size_t kept = 0;
     for (std::size_t i = 0; i < connections_.size(); ++i) {
       Connection& connection = connections_[i];
@@ -133,7 +132,7 @@ void MetricsListener::Accept() {
     const int descriptor = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (descriptor < 0) return;  // none left, or one that has gone again
     connections_.push_back(
-        {.descriptor = descriptor, .deadline = absl::Now() + kConnectionTime, .request = {}, .answer = {}, .sent = 0});
+        {.descriptor = descriptor, .deadline = clock_.Now() + kConnectionTime, .request = {}, .answer = {}, .sent = 0});
   }
 }
 

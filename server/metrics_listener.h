@@ -13,6 +13,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "engine/base/clock.h"
 
 namespace megakernel {
 
@@ -53,6 +54,7 @@ class MetricsListener {
   const int wake_;
   const std::string address_;
   const std::function<std::string()> page_;
+  const SteadyClock clock_;
   std::vector<Connection> connections_;  // the thread's
   std::thread thread_;
 };

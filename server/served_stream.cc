@@ -4,6 +4,7 @@
 
 #include "server/call_access.h"
 #include "server/grpc_status.h"
+#include "server/grpc_time.h"
 
 namespace megakernel {
 namespace {
@@ -63,7 +64,7 @@ class GenerateStream final : public StreamOf<GenerateCall, GenerateTransport,
  private:
   void ListenAgain() override { ListenForGenerate(methods_, gate_, loop_); }
   void Begin(CallContext& calls) override {
-    NewCall(calls).Start(request_, Deadline(), IdentifyCaller(context_, calls.access));
+    NewCall(calls).Start(request_, Deadline(calls.clock), IdentifyCaller(context_, calls.access));
   }
   void ReadDone(bool) override {}  // nothing is read
 
@@ -82,7 +83,9 @@ class DecodeStream final
 
  private:
   void ListenAgain() override { ListenForDecode(methods_, gate_, loop_); }
-  void Begin(CallContext& calls) override { NewCall(calls).Start(Deadline(), IdentifyCaller(context_, calls.access)); }
+  void Begin(CallContext& calls) override {
+    NewCall(calls).Start(Deadline(calls.clock), IdentifyCaller(context_, calls.access));
+  }
   void ReadDone(bool ok) override { call().OnReadDone(ok); }
 };
 
@@ -93,10 +96,8 @@ ServedStream::ServedStream(StreamingMethods& methods, const CallGate& gate, Stre
   context_.AsyncNotifyWhenDone(&closed_);  // completes only if a client arrives
 }
 
-absl::Time ServedStream::Deadline() const {
-  const auto deadline = context_.deadline();
-  // gRPC's "no deadline" is its largest time.
-  return deadline == std::chrono::system_clock::time_point::max() ? absl::InfiniteFuture() : absl::FromChrono(deadline);
+absl::Time ServedStream::Deadline(const Clock& clock) const {
+  return clock.Now() + TimeUntil(context_.raw_deadline());
 }
 
 void ServedStream::OnArrived(bool ok) {

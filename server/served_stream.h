@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/time/time.h"
+#include "engine/base/clock.h"
 #include "megakernel/v1/inference_service.grpc.pb.h"
 #include "server/call_gate.h"
 #include "server/decode_call.h"
@@ -47,7 +48,8 @@ class ServedStream {
     started_.fetch_add(1, std::memory_order_relaxed);
     return &operation;
   }
-  absl::Time Deadline() const;
+  // When the client's patience ends, on the engine's clock.
+  absl::Time Deadline(const Clock& clock) const;
 
   StreamingMethods& methods_;
   const CallGate& gate_;

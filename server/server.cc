@@ -14,6 +14,7 @@
 #include "engine/base/status_macros.h"
 #include "server/builder_plugins.h"
 #include "server/call_context.h"
+#include "server/grpc_time.h"
 #include "server/inference_service.h"
 #include "server/listen_address.h"
 #include "server/listen_check.h"
@@ -140,7 +141,7 @@ void Server::Serve(Engine& engine, const ServingLimits& limits) {
 Server::Server(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 Server::~Server() {
-  Stop(absl::Now());
+  Stop(absl::ZeroDuration());
 }
 
 int Server::port() const {
@@ -178,13 +179,13 @@ void Server::Drain() {
   state_->live_calls.Drain();
 }
 
-bool Server::WaitCalls(absl::Time deadline) {
-  return state_->live_calls.WaitEmpty(deadline);
+bool Server::WaitCalls(absl::Duration timeout) {
+  return state_->live_calls.WaitEmpty(timeout);
 }
 
-void Server::Stop(absl::Time deadline) {
+void Server::Stop(absl::Duration timeout) {
   if (std::exchange(state_->stopped, true)) return;
-  state_->server->Shutdown(absl::ToChronoTime(deadline));
+  state_->server->Shutdown(GrpcTimeIn(timeout));
   state_->server->Wait();
   state_->streams.Stop();
   if (state_->settings.session_store != nullptr) state_->settings.session_store->Stop();

@@ -82,10 +82,10 @@ class Server {
 
   // Health NOT_SERVING, idle Decode streams end with UNAVAILABLE, the engine refuses new work with UNAVAILABLE.
   void Drain();
-  // Waits until no Generate or Decode call is open. False when `deadline` passes first.
-  bool WaitCalls(absl::Time deadline);
-  // Stops listening; what is still open, such as a watch of the health, is cancelled at `deadline`.
-  void Stop(absl::Time deadline);
+  // Waits until no Generate or Decode call is open. False when `timeout` passes first.
+  bool WaitCalls(absl::Duration timeout);
+  // Stops listening; what is still open, such as a watch of the health, is cancelled after `timeout`.
+  void Stop(absl::Duration timeout);
 
   // Tokens from engine to network since the start.
   WriteLatency& write_latency();

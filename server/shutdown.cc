@@ -7,7 +7,8 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "engine/base/clock.h"
 #include "spdlog/spdlog.h"
 
 namespace megakernel {
@@ -43,9 +44,10 @@ int WaitSignal(absl::Duration timeout) {
 
 // The same, SIGHUP aside: there is no time to reload any more.
 int WaitEnd(absl::Duration timeout) {
-  const absl::Time deadline = absl::Now() + timeout;
+  const SteadyClock clock;
+  const absl::Time deadline = clock.Now() + timeout;
   int signal = SIGHUP;
-  while (signal == SIGHUP) signal = WaitSignal(std::max(absl::ZeroDuration(), deadline - absl::Now()));
+  while (signal == SIGHUP) signal = WaitSignal(std::max(absl::ZeroDuration(), deadline - clock.Now()));
   return signal;
 }
 
@@ -60,9 +62,11 @@ void LimitRemainingLife(absl::Duration limit) {
 }
 
 // Waits for the open calls; false when the time was over or a signal came.
-bool WaitForCalls(Server& server, absl::Time deadline) {
-  while (!server.WaitCalls(std::min(deadline, absl::Now()))) {
-    if (absl::Now() >= deadline) return false;
+bool WaitForCalls(Server& server, absl::Duration timeout) {
+  const SteadyClock clock;
+  const absl::Time deadline = clock.Now() + timeout;
+  while (!server.WaitCalls(absl::ZeroDuration())) {
+    if (clock.Now() >= deadline) return false;
     if (WaitEnd(absl::Milliseconds(20)) != 0) {
       spdlog::warn("shutdown second signal: ending at once open_calls={}", server.open_calls());
       return false;
@@ -96,7 +100,7 @@ absl::Status AwaitLoaded(const Loading& loading, Server& server) {
     spdlog::info("shutdown reason={} while=loading", strsignal(signal));
     LimitRemainingLife(kHardExitMargin);
     server.Drain();
-    server.Stop(absl::Now() + kWatchersTime);
+    server.Stop(kWatchersTime);
     spdlog::info("shutdown done");
     spdlog::shutdown();
     _exit(0);
@@ -124,15 +128,15 @@ bool RunUntilSignal(Server& server, Engine& engine, const EndOptions& options) {
                stats.requests_waiting, stats.sessions, stats.pages_used);
   if (!WaitForBalancers(server, drain_delay)) drain_timeout = absl::ZeroDuration();
   server.Drain();
-  if (!WaitForCalls(server, absl::Now() + drain_timeout)) {
+  if (!WaitForCalls(server, drain_timeout)) {
     spdlog::warn("shutdown ending open_calls={}", server.open_calls());
     LimitRemainingLife(failed ? kFailedExitMargin : kHardExitMargin);
   }
   // An engine that hangs cannot end them.
   if (const absl::Status health = engine.Health(); !health.ok()) server.EndCalls(health);
   engine.Shutdown(absl::ZeroDuration());
-  server.WaitCalls(absl::Now() + kFlushTime);
-  server.Stop(absl::Now() + kWatchersTime);
+  server.WaitCalls(kFlushTime);
+  server.Stop(kWatchersTime);
   const absl::Status health = engine.Health();  // it may have failed meanwhile
   spdlog::info("shutdown done");
   return !failed && health.ok();

@@ -1,9 +1,11 @@
 #include "server/stream_loop.h"
 
 #include <algorithm>
-#include <chrono>
 #include <iterator>
 #include <utility>
+
+#include "absl/time/time.h"
+#include "server/grpc_time.h"
 
 namespace megakernel {
 namespace {
@@ -11,7 +13,7 @@ namespace {
 // Calls whose messages leave together. Half as many wake the client twice as often and cost a tenth more processor time
 // at 64 streams (tests/bench/serve.cc).
 constexpr std::size_t kMaxTogether = 64;
-constexpr std::chrono::milliseconds kTick(500);
+constexpr absl::Duration kTick = absl::Milliseconds(500);
 
 }  // namespace
 
@@ -40,7 +42,7 @@ void StreamLoop::Stop() {
 
 void StreamLoop::SetTick() {
   MutexLock lock(&mutex_);
-  if (!stopping_) tick_alarm_.Set(queue_.get(), std::chrono::system_clock::now() + kTick, &tick_operation_);
+  if (!stopping_) tick_alarm_.Set(queue_.get(), GrpcTimeIn(kTick), &tick_operation_);
 }
 
 bool StreamLoop::stopping() const {

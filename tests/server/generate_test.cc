@@ -230,6 +230,27 @@ TEST(Generate, CancelAtEachStep) {
   EXPECT_EQ(server.server().open_calls(), 0u);
 }
 
+// Whoever sets the wall clock while the server runs moves no deadline: the server's clock goes its own way here.
+TEST(Generate, DeadlineIsTimeThatIsLeftAndNoWallTime) {
+  FakeClock clock;
+  clock.Advance(absl::Hours(24 * 365 * 100));  // ahead of the wall clock, so that every wall time has passed
+  TestServerOptions options = SlowSteps(absl::Milliseconds(5));
+  options.clock = &clock;
+  TestServer server(options);
+  EXPECT_TRUE(Generate(server.inference(), TokensRequest({1}, 5), absl::Seconds(1000)).status.ok());
+  server.Idle();
+  std::thread running([&] {
+    const Generated result = Generate(server.inference(), TokensRequest({1}, 0), absl::Seconds(1000));
+    EXPECT_EQ(result.status.error_code(), grpc::DEADLINE_EXCEEDED);
+    EXPECT_EQ(result.failure.reason, "DEADLINE_EXCEEDED");
+  });
+  while (server.engine().Stats().sequences_running == 0) absl::SleepFor(absl::Milliseconds(1));
+  clock.Advance(absl::Seconds(1100));  // gRPC sends timeouts rounded up, by up to 10 s here
+  server.engine().Wake();
+  running.join();
+  server.Idle();
+}
+
 TEST(Generate, DeadlineEndsQueuedAndRunningCalls) {
   TestServerOptions options = SlowSteps(absl::Milliseconds(2));
   options.fake.max_lanes = 1;

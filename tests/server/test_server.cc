@@ -19,7 +19,8 @@ FakeOptions ByteFake() {
   return fake;
 }
 
-TestServer::TestServer(TestServerOptions options) : options_(std::move(options)) {
+TestServer::TestServer(TestServerOptions options)
+    : options_(std::move(options)), clock_(options_.clock != nullptr ? *options_.clock : steady_clock_) {
   model_ = NewByteModel(options_.fake.max_context);
   auto fake = std::make_unique<FakeExecutor>(options_.fake);
   fake_ = fake.get();
@@ -40,7 +41,7 @@ TestServer::TestServer(TestServerOptions options) : options_(std::move(options))
 
 TestServer::~TestServer() {
   engine_->Shutdown(absl::ZeroDuration());
-  server_->Stop(absl::Now() + absl::Milliseconds(200));
+  server_->Stop(absl::Milliseconds(200));
 }
 
 std::shared_ptr<grpc::Channel> TestServer::NewChannel() const {
@@ -52,7 +53,7 @@ std::shared_ptr<grpc::Channel> TestServer::NewChannel() const {
 
 EngineStats TestServer::Idle() {
   EXPECT_TRUE(engine_->WaitIdle(absl::Seconds(20)));
-  EXPECT_TRUE(server_->WaitCalls(absl::Now() + absl::Seconds(20)));
+  EXPECT_TRUE(server_->WaitCalls(absl::Seconds(20)));
   // Stats are as of the engine's last turn; an answer means that the turn before is in them.
   std::latch turned(1);
   engine_->GetSession(kDefaultTenant, "none", false, [&](const auto&) { turned.count_down(); });

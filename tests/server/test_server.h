@@ -25,6 +25,7 @@ struct TestServerOptions {
   FakeOptions fake = ByteFake();
   EngineOptions engine;
   ServerSettings settings;  // address and limits are set by the test server
+  Clock* clock = nullptr;   // of engine and server, outlives them; null: a SteadyClock
 };
 
 class TestServer {
@@ -49,7 +50,8 @@ class TestServer {
 
  private:
   TestServerOptions options_;
-  SteadyClock clock_;
+  SteadyClock steady_clock_;
+  Clock& clock_;
   std::unique_ptr<Model> model_;
   FakeExecutor* fake_ = nullptr;
   std::unique_ptr<Engine> engine_;

@@ -42,7 +42,7 @@ Rig::Rig(RigOptions options) : options_(std::move(options)) {
 
 Rig::~Rig() {
   engine_->Shutdown(absl::ZeroDuration());
-  server_->Stop(absl::Now() + absl::Milliseconds(200));
+  server_->Stop(absl::Milliseconds(200));
 }
 
 std::string Rig::address() const {

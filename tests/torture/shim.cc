@@ -1,5 +1,6 @@
 // Preloaded into a real server, by variables of its environment:
-//   JUMP_REALTIME, JUMP_MONOTONIC   seconds that are added to that clock in every second 50 ms
+//   JUMP_REALTIME, JUMP_MONOTONIC   seconds that are added to that clock in the first 500 ms, so that the server starts
+//                                   with them, then in every second 50 ms
 //   FULL_DISK                       while a file of this name is there, nothing can be written to names with .partial
 #include <dlfcn.h>
 #include <sys/time.h>
@@ -20,16 +21,22 @@ ClockGetTime Real() {
   return real;
 }
 
+long MonotonicNs() {
+  timespec now = {};
+  Real()(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1'000'000'000 + now.tv_nsec;
+}
+
 long JumpOf(const char* variable) {
   const char* text = std::getenv(variable);
   return text == nullptr ? 0 : std::strtol(text, nullptr, 10);
 }
 
 bool Jumped() {
-  constexpr long kPeriodNs = 50'000'000;
-  timespec now = {};
-  Real()(CLOCK_MONOTONIC, &now);
-  return (now.tv_nsec / kPeriodNs) % 2 == 1;
+  constexpr long kStartNs = 500'000'000, kPeriodNs = 50'000'000;
+  static const long start = MonotonicNs();
+  const long age = MonotonicNs() - start;
+  return age < kStartNs || (age / kPeriodNs) % 2 == 1;
 }
 
 // Whether the disk is full for this file.
