@@ -67,8 +67,10 @@ class SavedSessions(unittest.TestCase):
         self.flags = ('--session-dir', os.path.join(self.folder, 'saved'))
 
     def tokens(self, server, session, count=30):
+        """However the server cuts them into messages."""
         out = server.run('generate', '--session', session, '--max-tokens', str(count), '--temperature', '0', '--json')
-        return [line for line in out.stdout.splitlines() if 'finished' not in line and 'started' not in line]
+        deltas = [json.loads(line).get('delta', {}) for line in out.stdout.splitlines()]
+        return [token for delta in deltas for token in delta.get('token_ids', [])]
 
     def filled(self, server):
         session = server.run('session', 'create').stdout.strip()
@@ -80,6 +82,7 @@ class SavedSessions(unittest.TestCase):
             session = self.filled(server)
             self.assertRegex(server.run('session', 'save', session, 'story').stdout, r'^story: \d+ bytes\n$')
             expected = self.tokens(server, session)
+            self.assertEqual(len(expected), 30)
             self.assertEqual(server.stop(), 0)
         with fake(*self.flags) as server:
             self.assertIn('story', server.run('session', 'saved').stdout)
