@@ -8,11 +8,13 @@
 namespace megakernel {
 namespace {
 
-// Text of a value for messages, short whatever the file holds.
+// The start of a text for messages, short whatever the file holds.
+std::string Start(const std::string& text, std::size_t limit) {
+  return text.size() <= limit ? text : absl::StrCat(text.substr(0, limit - 3), "...");
+}
+
 std::string Shown(const nlohmann::json& value) {
-  std::string text = value.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
-  if (text.size() > 60) text = absl::StrCat(text.substr(0, 57), "...");
-  return text;
+  return Start(value.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace), 60);
 }
 
 // Builds a value from the events of the library's parser, and stops it at what is not allowed. The library's own
@@ -42,7 +44,7 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
   }
 
   bool parse_error(std::size_t, const std::string&, const nlohmann::json::exception& error) override {
-    return Stop(absl::StrCat("not valid JSON: ", error.what()));
+    return Stop(absl::StrCat("not valid JSON: ", Start(error.what(), 240)));  // it quotes the last token whole
   }
 
  private:

@@ -1,19 +1,17 @@
 // Models split over several GGUF files, and the tensor of rotary divisors.
 #include "engine/model/gguf_parts.h"
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "engine/model/model.h"
 #include "tests/engine/model/gguf_writer.h"
+#include "tests/engine/model/refusal.h"
 #include "tests/engine/model/safetensors_writer.h"
 #include "tests/engine/model/temp_file.h"
 #include "tests/support/temp_checkpoint.h"
 
 namespace megakernel {
 namespace {
-
-using testing::HasSubstr;
 
 class GgufPartsTest : public testing::Test {
  protected:
@@ -39,7 +37,10 @@ class GgufPartsTest : public testing::Test {
     }
     return LoadModel(Path(opened));
   }
-  std::string Refusal(std::size_t opened = 0) { return std::string(Load(opened).status().message()); }
+  // What is wrong with the parts as they are now.
+  void ExpectRefused(const std::string& fault, std::size_t opened = 0) {
+    test::ExpectRefusal([&] { return Load(opened); }, folder_.path(), fault);
+  }
 
   std::vector<GgufWriter> parts_;
   const test::TempDirectory folder_;
@@ -62,32 +63,32 @@ TEST_F(GgufPartsTest, AreOneModel) {
 }
 
 TEST_F(GgufPartsTest, RefusalsNameThePart) {
-  EXPECT_THAT(Refusal(1), HasSubstr("split.no: this is part 2 of 3; open the first one"));
+  ExpectRefused("split.no: this is part 2 of 3; open the first one", 1);
   parts_[1].Scalar<std::uint16_t>("split.no", 2, 2);
-  EXPECT_THAT(Refusal(), HasSubstr("m-00002-of-00003.gguf: split.no: the file says part 3 of 3, its name says part 2"));
+  ExpectRefused("m-00002-of-00003.gguf: split.no: the file says part 3 of 3, its name says part 2");
   parts_[1].Scalar<std::uint16_t>("split.no", 2, 1);
   parts_[1].Scalar<std::uint16_t>("split.count", 2, 4);
-  EXPECT_THAT(Refusal(), HasSubstr("part 2 of 4"));
+  ExpectRefused("part 2 of 4");
   parts_[1].Remove("split.count");
-  EXPECT_THAT(Refusal(), HasSubstr("m-00002-of-00003.gguf: split.count: the key is missing"));
+  ExpectRefused("m-00002-of-00003.gguf: split.count: the key is missing");
   parts_[1].Scalar<std::uint16_t>("split.count", 2, 3);
   parts_[1].magic = "GGUG";
-  EXPECT_THAT(Refusal(), HasSubstr("m-00002-of-00003.gguf: magic"));
+  ExpectRefused("m-00002-of-00003.gguf: magic");
   parts_[1].magic = "GGUF";
   parts_[2].tensors.push_back(parts_[1].tensors.front());
-  EXPECT_THAT(Refusal(), HasSubstr("the tensor is also in"));
+  ExpectRefused("the tensor is also in");
   parts_[2].tensors.pop_back();
   parts_[2].tensors.pop_back();
-  EXPECT_THAT(Refusal(), HasSubstr("split.tensors.count: 11 tensors, but the parts hold 10"));
+  ExpectRefused("split.tensors.count: 11 tensors, but the parts hold 10");
 }
 
 TEST_F(GgufPartsTest, MissingPartAndWrongName) {
   ASSERT_TRUE(Load().ok());
   std::filesystem::remove(Path(2));
-  EXPECT_THAT(std::string(LoadModel(Path(0)).status().message()), HasSubstr("m-00003-of-00003.gguf: cannot open"));
+  test::ExpectRefusal([&] { return LoadModel(Path(0)); }, Path(2), "cannot open");
   const std::string other = folder_.path() + "/model.gguf";
   std::filesystem::rename(Path(0), other);
-  EXPECT_THAT(std::string(LoadModel(other).status().message()), HasSubstr("a name that ends in -00001-of-00003.gguf"));
+  test::ExpectRefusal([&] { return LoadModel(other); }, other, "a name that ends in -00001-of-00003.gguf");
 }
 
 // Two frequencies, 1 and 10^-4.5, of which Llama 3 scaling divides the second.
@@ -111,22 +112,21 @@ TEST(RopeDivisorsTest, AreLlama3Scaling) {
 }
 
 TEST(RopeDivisorsTest, OthersAreRefused) {
-  const auto refusal = [](const GgufWriter& file) {
+  const auto expect_refused = [](const GgufWriter& file, const char* fault) {
     const TempFile temp(file.Bytes());
-    return std::string(LoadModel(temp.path()).status().message());
+    test::ExpectRefusal([&] { return LoadModel(temp.path()); }, temp.path(), fault);
   };
-  EXPECT_THAT(refusal(WithDivisors(2.0f, 8.0f)),
-              HasSubstr("rope_freqs.weight: number 0 is 2; Llama 3 scaling by 8 asks"));
-  EXPECT_THAT(refusal(WithDivisors(1.0f, 0.0f)), HasSubstr("rope_freqs.weight: number 1 is 0"));
-  EXPECT_THAT(refusal(WithDivisors(NAN, 8.0f)), HasSubstr("rope_freqs.weight"));
-  EXPECT_THAT(refusal(WithDivisors(INFINITY, INFINITY)), HasSubstr("rope_freqs.weight"));
+  expect_refused(WithDivisors(2.0f, 8.0f), "rope_freqs.weight: number 0 is 2; Llama 3 scaling by 8 asks");
+  expect_refused(WithDivisors(1.0f, 0.0f), "rope_freqs.weight: number 1 is 0");
+  expect_refused(WithDivisors(NAN, 8.0f), "rope_freqs.weight");
+  expect_refused(WithDivisors(INFINITY, INFINITY), "rope_freqs.weight");
   GgufWriter longer = WithDivisors(1.0f, 8.0f);
   longer.tensors.back().shape = {1};
-  EXPECT_THAT(refusal(longer), HasSubstr("rope_freqs.weight: must be 2 numbers of type F32"));
+  expect_refused(longer, "rope_freqs.weight: must be 2 numbers of type F32");
   GgufWriter both = WithDivisors(1.0f, 8.0f);
   both.Text("llama.rope.scaling.type", "linear");
   both.Float32("llama.rope.scaling.factor", 2.0f);
-  EXPECT_THAT(refusal(both), HasSubstr("together with rope.scaling.type"));
+  expect_refused(both, "together with rope.scaling.type");
 }
 
 }  // namespace

@@ -10,17 +10,12 @@
 
 #include "engine/model/hf_config.h"
 #include "engine/model/hf_shards.h"
+#include "tests/engine/model/refusal.h"
 #include "tests/engine/model/safetensors_writer.h"
 #include "tests/support/temp_checkpoint.h"
 
 namespace megakernel::test {
 namespace {
-
-using testing::HasSubstr;
-
-std::string Message(const absl::Status& status) {
-  return std::string(status.message());
-}
 
 TEST(HfConfigTest, ReadsEveryPreset) {
   int presets = 0;
@@ -78,10 +73,10 @@ TEST_P(BadConfigTest, IsRefusedByName) {
   } else {
     json[at] = nlohmann::json::parse(GetParam().value);
   }
-  const auto config = ParseHfConfig(json.dump(), "dir/config.json");
-  ASSERT_TRUE(absl::IsInvalidArgument(config.status())) << config.status();
-  EXPECT_THAT(Message(config.status()), testing::StartsWith("dir/config.json: "));
-  EXPECT_THAT(Message(config.status()), HasSubstr(GetParam().message));
+  const std::string text = json.dump();
+  const std::string message =
+      ExpectRefusal([&] { return ParseHfConfig(text, "dir/config.json"); }, "dir/config.json", GetParam().message);
+  EXPECT_THAT(message, testing::StartsWith("dir/config.json: "));
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -150,11 +145,12 @@ TEST(HfModelTest, GenerationConfigNamesTheEndTokens) {
   EXPECT_THAT((*model)->config().eos_tokens, testing::ElementsAre(5, 6));
 }
 
-// A checkpoint with one file rewritten; the message must name what is wrong.
-absl::Status LoadAfter(const std::function<void(const std::string&)>& damage, int shards = 1) {
+// A checkpoint with one file rewritten, which must be refused by name.
+void ExpectRefusalAfter(const std::string& fault, const std::function<void(const std::string&)>& damage,
+                        int shards = 1) {
   const TempCheckpoint checkpoint("qwen3-tiny", 3, TensorType::kBF16, shards);
   damage(checkpoint.path());
-  return LoadModel(checkpoint.path()).status();
+  ExpectRefusal([&] { return LoadModel(checkpoint.path()); }, checkpoint.path(), fault);
 }
 
 void Replace(const std::string& path, const std::string& from, const std::string& to) {
@@ -166,37 +162,32 @@ void Replace(const std::string& path, const std::string& from, const std::string
 }
 
 TEST(HfModelTest, RefusesDamagedDirectories) {
-  const auto message = [](const std::function<void(const std::string&)>& damage, int shards = 1) {
-    return Message(LoadAfter(damage, shards));
-  };
   const std::string shard = "/model-00002-of-00003.safetensors", index = "/model.safetensors.index.json";
-  EXPECT_THAT(message([](const auto& d) { std::filesystem::remove(d + "/config.json"); }), HasSubstr("config.json"));
-  EXPECT_THAT(message([](const auto& d) { std::filesystem::remove(d + "/model.safetensors"); }), HasSubstr("neither"));
-  EXPECT_THAT(message([](const auto& d) {
-                Replace(d + "/config.json", "\"num_hidden_layers\": 3", "\"num_hidden_layers\": 4");
-              }),
-              HasSubstr("model.layers.3.input_layernorm.weight is missing"));
-  EXPECT_THAT(message([](const auto& d) {
-                Replace(d + "/config.json", "\"num_hidden_layers\": 3", "\"num_hidden_layers\": 2");
-              }),
-              HasSubstr("has no place"));
-  EXPECT_THAT(message([](const auto& d) {
-                Replace(d + "/config.json", "\"intermediate_size\": 640", "\"intermediate_size\": 641");
-              }),
-              HasSubstr("has shape [640, 256]; config.json implies [641, 256]"));
-  EXPECT_THAT(
-      message([](const auto& d) { Replace(d + "/model.safetensors", "layers.1.mlp.up_proj", "layers.1.mlp.xx_proj"); }),
-      HasSubstr("up_proj.weight is missing"));
-  EXPECT_THAT(message([](const auto& d) { WriteFile(d + "/generation_config.json", "{\"eos_token_id\":99999}"); }),
-              HasSubstr("generation_config.json"));
-  EXPECT_THAT(message([&](const auto& d) { std::filesystem::remove(d + shard); }, 3), HasSubstr(shard));
-  EXPECT_THAT(message([&](const auto& d) { Replace(d + index, "model-00002-of-00003", "../../etc/x"); }, 3),
-              HasSubstr("same directory"));
-  EXPECT_THAT(message([&](const auto& d) { Replace(d + index, "model-00002-of-00003", "model-00001-of-00003"); }, 3),
-              HasSubstr("is not in"));
-  EXPECT_THAT(message([&](const auto& d) { Replace(d + index, "\"model.norm.weight\"", "\"model.morn.weight\""); }, 3),
-              HasSubstr("model."));
-  EXPECT_THAT(message([&](const auto& d) { WriteFile(d + index, "{}"); }, 3), HasSubstr("weight_map"));
+  const auto config = [](const char* from, const char* to) {
+    return [=](const std::string& d) { Replace(d + "/config.json", from, to); };
+  };
+  ExpectRefusalAfter("config.json", [](const auto& d) { std::filesystem::remove(d + "/config.json"); });
+  ExpectRefusalAfter("neither", [](const auto& d) { std::filesystem::remove(d + "/model.safetensors"); });
+  ExpectRefusalAfter("model.layers.3.input_layernorm.weight is missing",
+                     config("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 4"));
+  ExpectRefusalAfter("has no place", config("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 2"));
+  ExpectRefusalAfter("has shape [640, 256]; config.json implies [641, 256]",
+                     config("\"intermediate_size\": 640", "\"intermediate_size\": 641"));
+  ExpectRefusalAfter("up_proj.weight is missing", [](const auto& d) {
+    Replace(d + "/model.safetensors", "layers.1.mlp.up_proj", "layers.1.mlp.xx_proj");
+  });
+  ExpectRefusalAfter("generation_config.json",
+                     [](const auto& d) { WriteFile(d + "/generation_config.json", "{\"eos_token_id\":99999}"); });
+  const auto replaced = [&](const char* from, const char* to) {
+    return [=](const std::string& d) { Replace(d + index, from, to); };
+  };
+  ExpectRefusalAfter(
+      shard, [&](const auto& d) { std::filesystem::remove(d + shard); }, 3);
+  ExpectRefusalAfter("same directory", replaced("model-00002-of-00003", "../../etc/x"), 3);
+  ExpectRefusalAfter("is not in", replaced("model-00002-of-00003", "model-00001-of-00003"), 3);
+  ExpectRefusalAfter("model.", replaced("\"model.norm.weight\"", "\"model.morn.weight\""), 3);
+  ExpectRefusalAfter(
+      "weight_map", [&](const auto& d) { WriteFile(d + index, "{}"); }, 3);
 }
 
 TEST(HfModelTest, NumbersThatAreNotFiniteAreRefused) {
@@ -206,9 +197,8 @@ TEST(HfModelTest, NumbersThatAreNotFiniteAreRefused) {
     std::string bytes = ReadFile(path);
     bytes.replace(bytes.size() - 2, 2, type == TensorType::kF16 ? std::string("\x00\x7c", 2) : "\x80\x7f");
     WriteFile(path, bytes);
-    const std::string refusal = Message(LoadModel(checkpoint.path()).status());
-    EXPECT_THAT(refusal, HasSubstr("model.safetensors: tensor ")) << TensorTypeName(type);
-    EXPECT_THAT(refusal, HasSubstr("holds a number that is NaN or infinite"));
+    ExpectRefusal([&] { return LoadModel(checkpoint.path()); }, "/model.safetensors: tensor ",
+                  "holds a number that is NaN or infinite");
   }
 }
 
