@@ -31,10 +31,7 @@ class BpeTokenizer final : public VocabularyTokenizer {
 
 absl::Status BpeTokenizer::Build(const BpeVocabulary& vocabulary) {
   rules_ = vocabulary.rules;
-  if (vocabulary.kinds.size() != vocabulary.tokens.size()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(vocabulary.kinds.size(), " token types for ", vocabulary.tokens.size(), " tokens"));
-  }
+  MK_RETURN_IF_ERROR(CheckKinds(vocabulary.kinds, vocabulary.tokens));
   TokenIds ids;
   MK_RETURN_IF_ERROR(AddTokens(vocabulary, ids));
   for (int byte = 0; byte < 256; ++byte) {

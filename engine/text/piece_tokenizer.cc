@@ -72,10 +72,7 @@ class PieceTokenizer final : public VocabularyTokenizer {
 absl::Status PieceTokenizer::Build(const PieceVocabulary& vocabulary) {
   adds_space_ = vocabulary.adds_space;
   strips_space_ = vocabulary.strips_space;
-  if (vocabulary.kinds.size() != vocabulary.tokens.size()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(vocabulary.kinds.size(), " token types for ", vocabulary.tokens.size(), " tokens"));
-  }
+  MK_RETURN_IF_ERROR(CheckKinds(vocabulary.kinds, vocabulary.tokens));
   TokenIds ids;
   MK_RETURN_IF_ERROR(AddTokens(vocabulary, ids));
   for (int byte = 0; byte < 256; ++byte) {

@@ -11,6 +11,11 @@ std::string Quoted(std::string_view text) {
   return absl::StrCat("\"", absl::CHexEscape(AbslView(text)), "\"");
 }
 
+absl::Status CheckKinds(const std::vector<TokenKind>& kinds, const std::vector<std::string_view>& tokens) {
+  if (kinds.size() == tokens.size()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(kinds.size(), " token types for ", tokens.size(), " tokens"));
+}
+
 absl::Status AddMergeList(const std::vector<std::string_view>& merges, const TokenIds& ids, BytePairMerger& merger) {
   for (std::size_t i = 0; i < merges.size(); ++i) {
     const std::string_view merge = merges[i];

@@ -33,6 +33,9 @@ using TokenIds = absl::flat_hash_map<std::string_view, TokenId, std::hash<std::s
 // `text` in quotes, for messages.
 std::string Quoted(std::string_view text);
 
+// InvalidArgument unless there is one kind for each token.
+absl::Status CheckKinds(const std::vector<TokenKind>& kinds, const std::vector<std::string_view>& tokens);
+
 // Adds `merges` ("left right", the first merges first). InvalidArgument names a merge that is not two tokens, makes no
 // token or appears twice.
 absl::Status AddMergeList(const std::vector<std::string_view>& merges, const TokenIds& ids, BytePairMerger& merger);
