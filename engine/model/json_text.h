@@ -15,7 +15,7 @@ namespace megakernel {
 inline constexpr std::size_t kMaxJsonDepth = 32;
 // The largest tokenizers of the families here have about 970,000 values (Llama 3: 128,000 tokens, 280,000 merges as
 // pairs). Bounds the memory to some hundred bytes a value, and the time to less than a second.
-inline constexpr std::int64_t kMaxJsonValues = 1'500'000;
+inline constexpr std::int64_t kMaxJsonValues = 1'250'000;
 
 // Parses one JSON object. InvalidArgument, starting with `where`, when the text is not JSON, is not an object, nests
 // deeper than kMaxJsonDepth, has more than kMaxJsonValues values or repeats a key within an object: found as soon as it

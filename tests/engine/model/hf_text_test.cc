@@ -318,15 +318,15 @@ TEST(HfTokenizerTest, JsonBombs) {
   std::string keys = "{";
   for (int i = 0; keys.size() < (26u << 20); ++i) keys.append("\"").append(std::to_string(i)).append("\":0,");
   const std::pair<std::string, const char*> bombs[] = {
-      {repeated("{\"a\":[", "[],", 20 << 20, "0]}"), "JSON of more than 1500000 values"},
-      {repeated("[", "0,", 20 << 20, "0]"), "JSON of more than 1500000 values"},
+      {repeated("{\"a\":[", "[],", 20 << 20, "0]}"), "JSON of more than 1250000 values"},
+      {repeated("[", "0,", 20 << 20, "0]"), "JSON of more than 1250000 values"},
       {repeated("", "[", 20 << 20, ""), "JSON nests deeper than the limit of 32 levels"},
       {repeated("", "{\"a\":", 20 << 20, ""), "JSON nests deeper than the limit of 32 levels"},
       {repeated("{\"a\":\"", "xxxxxxxx", 20 << 20, "\"}"), "model is missing"},
       {repeated("{\"a\":\"", "\\u00e9", 20 << 20, ""), "not valid JSON"},
       {repeated("{\"a\":1", "0000000000", 20 << 20, "}"), "not valid JSON"},
       {repeated("{", "\"a\":0,", 20 << 20, "\"b\":0}"), "the key \"a\" appears twice"},
-      {keys, "JSON of more than 1500000 values"}};
+      {keys, "JSON of more than 1250000 values"}};
   for (const auto& [text, message] : bombs) {
     ExpectRefusal([&, &text = text] { return ParseHfTokenizer(text, "t", kVocab); }, "t: ", message);
   }
