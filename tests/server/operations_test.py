@@ -67,10 +67,8 @@ class SavedSessions(unittest.TestCase):
         self.flags = ('--session-dir', os.path.join(self.folder, 'saved'))
 
     def tokens(self, server, session, count=30):
-        """However the server cuts them into messages."""
         out = server.run('generate', '--session', session, '--max-tokens', str(count), '--temperature', '0', '--json')
-        deltas = [json.loads(line).get('delta', {}) for line in out.stdout.splitlines()]
-        return [token for delta in deltas for token in delta.get('token_ids', [])]
+        return [token for line in out.stdout.splitlines() for token in json.loads(line).get('delta', {}).get('token_ids', [])]
 
     def filled(self, server):
         session = server.run('session', 'create').stdout.strip()
@@ -368,7 +366,7 @@ class Ends(unittest.TestCase):
                 tenant = os.listdir(folder)[0]
                 os.mkfifo(os.path.join(folder, tenant, 'b.mksession.partial'))  # opening it waits for a reader
                 client = server.start('session', 'save', session, 'b')
-                time.sleep(1)
+                time.sleep(2)  # until it waits
                 start = time.monotonic()
                 server.process.send_signal(signal.SIGTERM)
                 self.assertEqual(server.process.wait(LIMIT_S), 1)
