@@ -65,7 +65,8 @@ void DecodeCall::Run() {
   if (request.has_decode()) return RunDecode();
   if (request.has_roll_back()) return RunRollBack();
   MutexLock lock(&mutex_);
-  FillState(*AddResponse().mutable_cancelled());
+  // The client may have gone since the operation was taken.
+  if (!outbox_.ending()) FillState(*AddResponse().mutable_cancelled());
   Complete();
 }
 
@@ -147,6 +148,10 @@ absl::StatusOr<std::vector<TokenId>> DecodeCall::EncodeAppend(const std::vector<
 
 void DecodeCall::SubmitAppend(absl::StatusOr<std::vector<TokenId>> tokens) {
   if (!tokens.ok()) return Fail(tokens.status());
+  if (tokens->empty()) {
+    return Fail(FieldError(current_.request.append().has_text() ? "append.text" : "append.chat",
+                           "it comes to no tokens: at least one is needed"));
+  }
   GenerateRequest request;
   request.tokens = *std::move(tokens);
   request.max_tokens = 0;

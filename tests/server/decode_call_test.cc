@@ -215,6 +215,21 @@ TEST_F(DecodeCalls, TheClientGoesAtAnyMoment) {
   ExpectNothingLeft();
 }
 
+// A cancel operation is answered without the engine: between the moment it is taken and its answer the client may go.
+TEST_F(DecodeCalls, TheClientGoesWhileCancelOperationsAreAnswered) {
+  Loop loop;
+  for (int i = 0; i < 1000; ++i) {
+    Transport transport(loop);
+    transport.BreakAfter(static_cast<std::size_t>(1 + i % 3));
+    Start(transport);
+    transport.Send(Open(1));
+    for (std::uint64_t id = 2; id < 10; ++id) transport.Send(Cancel(id));
+    const absl::Status status = transport.AwaitDone();
+    EXPECT_TRUE(absl::IsCancelled(status)) << status;
+  }
+  ExpectNothingLeft();
+}
+
 TEST_F(DecodeCalls, DrainEndsWhatIsIdleAndLetsTheRestFinish) {
   Loop loop;
   Transport idle(loop), busy(loop);

@@ -22,8 +22,14 @@ namespace megakernel::testing {
 // Runs what it is given, in order, on one thread; in place of the server's loop, too.
 class Loop final : public Pump {
  public:
-  Loop() : thread_([this] { Run(); }) {}
+  enum class Runs { kByItself, kWhenTold };
+
+  // Told: what is posted runs in RunOne and Flush only, which are for one thread.
+  explicit Loop(Runs runs = Runs::kByItself) {
+    if (runs == Runs::kByItself) thread_ = std::thread([this] { Run(); });
+  }
   ~Loop() override {
+    if (!thread_.joinable()) return;
     Post({});
     thread_.join();
   }
@@ -35,7 +41,22 @@ class Loop final : public Pump {
   void Flush() {
     std::latch flushed(1);
     Post([&] { flushed.count_down(); });
+    while (!thread_.joinable() && !flushed.try_wait()) RunOne();
     flushed.wait();
+  }
+  // Waits for a task and runs it; false when it was the last of all.
+  bool RunOne() {
+    std::function<void()> task;
+    {
+      const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !tasks_.empty(); };
+      MutexLock lock(&mutex_);
+      mutex_.Await(ready);
+      task = std::move(tasks_.front());
+      tasks_.pop_front();
+    }
+    if (!task) return false;
+    task();
+    return true;
   }
   void Enter(std::shared_ptr<Pumped> call) override {
     Post([call = std::move(call)] { call->PumpTokens(); });
@@ -43,17 +64,7 @@ class Loop final : public Pump {
 
  private:
   void Run() {
-    for (;;) {
-      std::function<void()> task;
-      {
-        const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !tasks_.empty(); };
-        MutexLock lock(&mutex_);
-        mutex_.Await(ready);
-        task = std::move(tasks_.front());
-        tasks_.pop_front();
-      }
-      if (!task) return;
-      task();
+    while (RunOne()) {
     }
   }
 
@@ -145,6 +156,11 @@ class FakeTransport final : public DuplexTransport<Request, Response> {
     MutexLock lock(&mutex_);
     mutex_.Await([this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return done_; });
     return *status_;
+  }
+  // Whether OnDone has returned, and then, with which status the call ended.
+  std::optional<absl::Status> done() {
+    MutexLock lock(&mutex_);
+    return done_ ? status_ : std::nullopt;
   }
   std::vector<Response> received() {
     MutexLock lock(&mutex_);
