@@ -141,13 +141,15 @@ TEST(Limits, PageTokenAndPageSize) {
 }
 
 // gRPC's own limit for a call's metadata: 8 KiB, every entry with 32 bytes for its keeping.
-TEST(Limits, MetadataBeyondItsLimitIsRefusedAndTheConnectionGoesOn) {
+// The server goes on, the connection not always: gRPC 1.51 closes it in one of ten cases, a moment after the refusal.
+TEST(Limits, MetadataBeyondItsLimitIsRefusedAndTheServerGoesOn) {
   TestServer server;
   const auto call = [&](std::size_t size) {
+    const auto stub = v1::InferenceService::NewStub(server.NewChannel());
     grpc::ClientContext context;
     context.AddMetadata("x-large", std::string(size, 'm'));
     v1::GetModelResponse response;
-    return server.inference().GetModel(&context, {}, &response).error_code();
+    return stub->GetModel(&context, {}, &response).error_code();
   };
   EXPECT_EQ(call(7000), grpc::OK);
   EXPECT_EQ(call(9000), grpc::RESOURCE_EXHAUSTED);
