@@ -31,8 +31,14 @@ TEST_P(LyingExecutor, IsFoundOut) {
   auto other = engine.Read(TestEngine::Request(Range(50, 5), 400));
   ASSERT_TRUE(other->WaitTokens(0, 1));
   engine.fake().Lie(GetParam());
-  auto reader = engine.Read(TestEngine::Request(Range(10, 5), 3));
-  ASSERT_TRUE(reader->WaitDone() && other->WaitDone());
+  // The lie may be told, and found out, in the other's events before this one is taken.
+  auto stream = engine->Generate(TestEngine::Request(Range(10, 5), 3));
+  if (stream.ok()) {
+    ASSERT_TRUE(Reader(*std::move(stream)).WaitDone());
+  } else {
+    EXPECT_EQ(ReasonOf(stream.status()), ErrorReason::kExecutorFailed) << stream.status();
+  }
+  ASSERT_TRUE(other->WaitDone());
   EXPECT_EQ(ReasonOf(other->finished().status), ErrorReason::kExecutorFailed) << other->finished().status;
   EXPECT_EQ(other->tokens(), engine.Expected(Range(50, 5), static_cast<int>(other->tokens().size())));
   EXPECT_EQ(ReasonOf(engine->Health()), ErrorReason::kExecutorFailed);
