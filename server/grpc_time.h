@@ -7,9 +7,8 @@
 
 namespace megakernel {
 
-// The moment `wait` from now; takes InfiniteDuration.
+// The moment `wait` from now.
 inline gpr_timespec GrpcTimeIn(absl::Duration wait) {
-  if (wait == absl::InfiniteDuration()) return gpr_inf_future(GPR_CLOCK_MONOTONIC);
   return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_nanos(absl::ToInt64Nanoseconds(wait), GPR_TIMESPAN));
 }
 
